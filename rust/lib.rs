@@ -1,17 +1,24 @@
 //! The core of Logitext: text in, logits out.
 //!
 //! ```text
-//! text ──► tokens ──► 64-bit n-grams ──► table of seen n-grams ──► logits
-//! text.rs             ngrams.rs          table.rs                  dense.rs
-//!                                                                    │
-//!                                        train.rs: weights  ◄────────┤
-//!                                        logits.rs: probabilities ◄──┘
+//! text ──► tokens ──► 64-bit n-grams ──► rows of the table ──► logits ──► probabilities
+//!   text.rs     ngrams.rs        table.rs           dense.rs │     logits.rs
+//!                                                            │
+//!                                      weights ◄── train.rs ─┘
 //! ```
 //!
 //! Nothing here knows Python but `python.rs`. Functions over slices, no state:
 //! whoever calls owns the arrays. Results are the same bits for any number of
-//! threads.
+//! threads and any level of CPU.
 
+pub mod dense;
+pub mod logits;
+pub mod ngrams;
 #[cfg(feature = "python")]
 mod python;
 pub mod records;
+pub mod simd;
+pub mod table;
+pub mod text;
+pub mod threads;
+pub mod train;

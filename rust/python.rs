@@ -1,9 +1,465 @@
-//! The only file that knows Python.
+//! The only file that knows Python: convert, release the GIL, call, map the error.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyReadwriteArray1, PyReadwriteArray2};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+use crate::dense::{Counted, Layer};
+use crate::logits::Map;
+use crate::ngrams::{Block, LONGEST, Recipe, Scratch, Sink, ngrams};
+use crate::simd::{Level, level};
+use crate::table::{SHARDS, Table};
+use crate::text::{BadTexts, Rule, Texts};
+use crate::train::{Examples, Lists, Schedule};
+use crate::{dense, logits, table, train};
+
+type Array1<'py, T> = Bound<'py, PyArray1<T>>;
+
+fn bad(message: impl Into<String>) -> PyErr {
+    PyValueError::new_err(message.into())
+}
+
+fn slice<'a, T: Element>(array: &'a PyReadonlyArray1<'_, T>) -> PyResult<&'a [T]> {
+    array.as_slice().map_err(|_| bad("arrays must be contiguous"))
+}
+
+impl From<BadTexts> for PyErr {
+    fn from(error: BadTexts) -> Self {
+        match error {
+            BadTexts::Offsets => bad("text offsets must rise and stay inside the data"),
+            BadTexts::Utf8(row) => bad(format!("the text at row {row} is not valid UTF-8")),
+        }
+    }
+}
+
+/// Texts as two buffers, the way Arrow holds them.
+#[derive(FromPyObject)]
+struct TextBuffers<'py>(PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, u8>);
+
+impl TextBuffers<'_> {
+    fn texts(&self) -> PyResult<Texts<'_>> {
+        Ok(Texts::new(slice(&self.0)?, slice(&self.1)?)?)
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Recipe {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        type Range = Option<(usize, usize)>;
+        let (tokens, words, chars): (String, Range, Range) = object.extract()?;
+        let rule = match tokens.as_str() {
+            "unicode" => Rule::Unicode,
+            "whitespace" => Rule::Whitespace,
+            other => return Err(bad(format!("tokens must be \"unicode\" or \"whitespace\", got {other:?}"))),
+        };
+        for (shortest, longest) in [words, chars].into_iter().flatten() {
+            if shortest < 1 || longest < shortest || longest > LONGEST {
+                return Err(bad(format!(
+                    "n-grams must be 1 <= shortest <= longest <= {LONGEST}, got ({shortest}, {longest})"
+                )));
+            }
+        }
+        Ok(Recipe { rule, words, chars })
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Block {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match object.extract::<String>()?.as_str() {
+            "words" => Ok(Block::Words),
+            "chars" => Ok(Block::Chars),
+            other => Err(bad(format!("block must be \"words\" or \"chars\", got {other:?}"))),
+        }
+    }
+}
+
+/// The level of CPU in use: "portable", "avx2" or "avx512".
+#[pyfunction]
+fn simd_level() -> &'static str {
+    match level() {
+        Level::Portable => "portable",
+        Level::Avx2 => "avx2",
+        Level::Avx512 => "avx512",
+    }
+}
+
+#[pyfunction]
+fn fingerprints<'py>(py: Python<'py>, texts: TextBuffers<'py>) -> PyResult<Array1<'py, u64>> {
+    let texts = texts.texts()?;
+    let all = |row| crate::ngrams::fingerprint(texts.row(row).as_bytes());
+    Ok(py.detach(|| (0..texts.len()).map(all).collect::<Vec<u64>>()).into_pyarray(py))
+}
+
+/// Hashes, document frequency, first row; lists: indptr, indices, counts; dropped, least.
+type PyCounted<'py> = (
+    Array1<'py, u64>,
+    Array1<'py, u32>,
+    Array1<'py, u32>,
+    Array1<'py, i64>,
+    Array1<'py, u32>,
+    Array1<'py, u16>,
+    Array1<'py, f32>,
+    u32,
+);
+
+#[pyfunction]
+fn count<'py>(
+    py: Python<'py>,
+    texts: TextBuffers<'py>,
+    recipe: Recipe,
+    block: Block,
+    least: u32,
+    most: usize,
+    threads: usize,
+) -> PyResult<PyCounted<'py>> {
+    let texts = texts.texts()?;
+    let f = py.detach(|| table::count(texts, &recipe, block, least, most, threads));
+    Ok((
+        f.hashes.into_pyarray(py),
+        f.document_frequency.into_pyarray(py),
+        f.first_row.into_pyarray(py),
+        f.indptr.into_pyarray(py),
+        f.indices.into_pyarray(py),
+        f.counts.into_pyarray(py),
+        f.dropped.into_pyarray(py),
+        f.least,
+    ))
+}
+
+/// Lists of a block are ours, but arrays can be anything: no index may leave them.
+fn check_lists(indptr: &[i64], occurrences: usize, rows: usize) -> PyResult<()> {
+    let shape = indptr.len() == SHARDS * (rows + 1);
+    let rising = indptr.windows(2).all(|pair| pair[0] <= pair[1]);
+    let ends = indptr.first() == Some(&0) && indptr.last() == Some(&(occurrences as i64));
+    if shape && rising && ends { Ok(()) } else { Err(bad("feature lists do not fit together")) }
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn values<'py>(
+    py: Python<'py>,
+    document_frequency: PyReadonlyArray1<'py, u32>,
+    indptr: PyReadonlyArray1<'py, i64>,
+    indices: PyReadonlyArray1<'py, u32>,
+    counts: PyReadonlyArray1<'py, u16>,
+    dropped: PyReadonlyArray1<'py, f32>,
+    documents: u64,
+    threads: usize,
+) -> PyResult<Array1<'py, f32>> {
+    let features = Counted {
+        document_frequency: slice(&document_frequency)?,
+        indptr: slice(&indptr)?,
+        indices: slice(&indices)?,
+        counts: slice(&counts)?,
+        dropped: slice(&dropped)?,
+    };
+    check_lists(features.indptr, features.indices.len(), features.dropped.len())?;
+    if features.counts.len() != features.indices.len() {
+        return Err(bad("feature lists do not fit together"));
+    }
+    Ok(py.detach(|| dense::values(&features, documents, threads)).into_pyarray(py))
+}
+
+/// CPUs this process may use: affinity and cgroup quota.
+#[pyfunction]
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| threads.get())
+}
+
+#[pyfunction]
+fn buckets<'py>(py: Python<'py>, hashes: PyReadonlyArray1<'py, u64>) -> PyResult<Array1<'py, u32>> {
+    Ok(table::buckets(slice(&hashes)?).into_pyarray(py))
+}
+
+#[pyfunction]
+fn shuffle(py: Python<'_>, n: u32, seed: u64) -> Array1<'_, u32> {
+    train::shuffle(n, seed).into_pyarray(py)
+}
+
+#[derive(FromPyObject)]
+struct PyLists<'py>(
+    PyReadonlyArray1<'py, u64>,
+    PyReadonlyArray1<'py, i64>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, f32>,
+);
+
+fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResult<Vec<Lists<'a>>> {
+    let mut all = Vec::new();
+    for PyLists(hashes, indptr, indices, values) in blocks {
+        let lists = Lists {
+            hashes: slice(hashes)?,
+            indptr: slice(indptr)?,
+            indices: slice(indices)?,
+            values: slice(values)?,
+        };
+        check_lists(lists.indptr, lists.indices.len(), rows)?;
+        if lists.values.len() != lists.indices.len() {
+            return Err(bad("feature lists do not fit together"));
+        }
+        all.push(lists);
+    }
+    if all.iter().map(|lists| lists.hashes.len()).sum::<usize>() != features {
+        return Err(bad("weights do not have one row per feature"));
+    }
+    Ok(all)
+}
+
+#[pyfunction]
+#[pyo3(name = "train", signature = (blocks, labels, row_weights, order, *, learning_rate, l2, batch, seen, total,
+    scale, weights, bias, threads, budget))]
+#[allow(clippy::too_many_arguments)]
+fn train_rows<'py>(
+    py: Python<'py>,
+    blocks: Vec<PyLists<'py>>,
+    labels: PyReadonlyArray1<'py, u32>,
+    row_weights: Option<PyReadonlyArray1<'py, f32>>,
+    order: PyReadonlyArray1<'py, u32>,
+    learning_rate: f64,
+    l2: f64,
+    batch: usize,
+    seen: u64,
+    total: u64,
+    scale: f64,
+    mut weights: PyReadwriteArray2<'py, f32>,
+    mut bias: PyReadwriteArray1<'py, f32>,
+    threads: usize,
+    budget: f64,
+) -> PyResult<(usize, f64, f64, bool)> {
+    let (labels, order) = (slice(&labels)?, slice(&order)?);
+    let row_weights = row_weights.as_ref().map(slice).transpose()?;
+    let shape = weights.as_array().dim();
+    let blocks = lists(&blocks, labels.len(), shape.0)?;
+    let classes = bias.as_array().len();
+    let fits = classes == shape.1
+        && labels.iter().all(|&label| (label as usize) < classes)
+        && order.iter().all(|&row| (row as usize) < labels.len())
+        && row_weights.is_none_or(|weights| weights.len() == labels.len())
+        && batch > 0
+        && total > 0;
+    if !fits {
+        return Err(bad("labels, order, weights and bias do not fit together"));
+    }
+    let examples = Examples { blocks: &blocks, labels, row_weights, classes };
+    let schedule = Schedule { learning_rate, l2, batch, seen, total };
+    let not_contiguous = |_| bad("arrays must be contiguous");
+    let weights = weights.as_slice_mut().map_err(not_contiguous)?;
+    let bias = bias.as_slice_mut().map_err(not_contiguous)?;
+    let budget = Duration::from_secs_f64(budget.clamp(0.0, 10.0));
+    let progress = py
+        .detach(|| train::train(level(), &examples, order, schedule, scale, weights, bias, threads, budget));
+    Ok((progress.done, progress.loss, progress.scale, progress.finite))
+}
+
+#[pyfunction]
+fn sparse_logits<'py>(
+    py: Python<'py>,
+    blocks: Vec<PyLists<'py>>,
+    rows: PyReadonlyArray1<'py, u32>,
+    weights: PyReadonlyArray2<'py, f32>,
+    bias: PyReadonlyArray1<'py, f32>,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let (rows, bias) = (slice(&rows)?, slice(&bias)?);
+    let all = blocks.first().map_or(0, |lists| lists.1.as_array().len() / SHARDS).saturating_sub(1);
+    let shape = weights.as_array().dim();
+    let blocks = lists(&blocks, all, shape.0)?;
+    if shape.1 != bias.len() || rows.iter().any(|&row| row as usize >= all) {
+        return Err(bad("rows, weights and bias do not fit together"));
+    }
+    let examples = Examples { blocks: &blocks, labels: &[], row_weights: None, classes: bias.len() };
+    let weights = weights.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
+    let out = py.detach(|| train::logits(level(), &examples, rows, weights, bias, threads));
+    out.into_pyarray(py).reshape([rows.len(), bias.len()])
+}
+
+#[derive(FromPyObject)]
+struct PyTable<'py>(
+    Block,
+    PyReadonlyArray1<'py, u64>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
+);
+
+/// A layer in Python's arrays: (recipe, tables, documents, weights, bias).
+#[derive(FromPyObject)]
+struct PyLayer<'py>(Recipe, Vec<PyTable<'py>>, u64, PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, f32>);
+
+impl PyLayer<'_> {
+    fn layer(&self) -> PyResult<Layer<'_>> {
+        let mut tables = Vec::new();
+        for PyTable(block, hashes, buckets, document_frequency) in &self.1 {
+            let table = Table {
+                hashes: slice(hashes)?,
+                buckets: slice(buckets)?,
+                document_frequency: slice(document_frequency)?,
+            };
+            tables.push((*block, table));
+        }
+        let weights = self.3.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
+        Ok(Layer { recipe: self.0, tables, documents: self.2, weights, bias: slice(&self.4)? })
+    }
+}
+
+#[pyfunction]
+#[pyo3(name = "logits")]
+fn text_logits<'py>(
+    py: Python<'py>,
+    texts: TextBuffers<'py>,
+    layer: PyLayer<'py>,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let texts = texts.texts()?;
+    let layer = layer.layer()?;
+    let out = py.detach(|| layer.logits(level(), texts, threads));
+    out.into_pyarray(py).reshape([texts.len(), layer.bias.len()])
+}
+
+/// Spells n-grams: of each block in order of first occurrence, or those asked for.
+struct Speller {
+    names: Vec<(Block, u64, String)>,
+    seen: HashMap<(u8, u64), ()>,
+    wanted: Option<HashMap<(u8, u64), ()>>,
+}
+
+impl Sink for Speller {
+    const NAMES: bool = true;
+
+    fn ngram(&mut self, block: Block, hash: u64, name: impl FnOnce() -> String) {
+        let key = (block as u8, hash);
+        if self.wanted.as_ref().is_none_or(|wanted| wanted.contains_key(&key))
+            && self.seen.insert(key, ()).is_none()
+        {
+            self.names.push((block, hash, name()));
+        }
+    }
+}
+
+type Explained<'py> = (Vec<String>, Array1<'py, i64>, Array1<'py, f32>);
+
+/// The distinct n-grams of a text: spelling, weight row (−1: unknown), value.
+#[pyfunction]
+fn features<'py>(py: Python<'py>, text: &str, layer: PyLayer<'py>) -> PyResult<Explained<'py>> {
+    let layer = layer.layer()?;
+    let (names, found) = py.detach(|| {
+        let mut speller = Speller { names: Vec::new(), seen: HashMap::new(), wanted: None };
+        ngrams(text, &layer.recipe, &mut Scratch::default(), &mut speller);
+        // Features come block by block; spellings in the order of the text.
+        speller.names.sort_by_key(|&(block, ..)| block as u8);
+        (speller.names, layer.features(text))
+    });
+    let rows: Vec<i64> = found.iter().map(|(f, _)| f.row.map_or(-1, i64::from)).collect();
+    let values: Vec<f32> = found.iter().map(|&(_, value)| value).collect();
+    let names = names.into_iter().map(|(_, _, name)| name).collect();
+    Ok((names, rows.into_pyarray(py), values.into_pyarray(py)))
+}
+
+/// The spelling of n-grams, each given by its block, its hash and a text it stands in.
+#[pyfunction]
+fn spell<'py>(
+    py: Python<'py>,
+    texts: TextBuffers<'py>,
+    recipe: Recipe,
+    block: Block,
+    hashes: PyReadonlyArray1<'py, u64>,
+    rows: PyReadonlyArray1<'py, u32>,
+) -> PyResult<Vec<String>> {
+    let (texts, hashes, rows) = (texts.texts()?, slice(&hashes)?, slice(&rows)?);
+    if hashes.len() != rows.len() || rows.iter().any(|&row| row as usize >= texts.len()) {
+        return Err(bad("hashes and rows do not fit together"));
+    }
+    Ok(py.detach(|| {
+        let mut of_row: HashMap<u32, Vec<usize>> = HashMap::new();
+        rows.iter().enumerate().for_each(|(i, &row)| of_row.entry(row).or_default().push(i));
+        let mut names = vec![String::new(); hashes.len()];
+        let mut scratch = Scratch::default();
+        for (row, wanted) in of_row {
+            let keys = wanted.iter().map(|&i| ((block as u8, hashes[i]), ())).collect();
+            let mut speller = Speller { names: Vec::new(), seen: HashMap::new(), wanted: Some(keys) };
+            ngrams(texts.row(row as usize), &recipe, &mut scratch, &mut speller);
+            for (_, hash, name) in speller.names {
+                wanted.iter().filter(|&&i| hashes[i] == hash).for_each(|&i| names[i].clone_from(&name));
+            }
+        }
+        names
+    }))
+}
+
+macro_rules! row_functions {
+    ($type:ty, $softmax:ident, $logsumexp:ident, $cross_entropy:ident) => {
+        #[pyfunction]
+        fn $softmax<'py>(
+            py: Python<'py>,
+            z: PyReadonlyArray2<'py, $type>,
+            log: bool,
+        ) -> PyResult<Bound<'py, PyArray2<$type>>> {
+            let (rows, classes) = z.as_array().dim();
+            let z = z.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
+            let mut out = vec![0.0; z.len()];
+            let map = if log { Map::LogSoftmax } else { Map::Softmax };
+            py.detach(|| logits::map(level(), map, z, classes, &mut out));
+            out.into_pyarray(py).reshape([rows, classes])
+        }
+
+        #[pyfunction]
+        fn $logsumexp<'py>(py: Python<'py>, z: PyReadonlyArray2<'py, $type>) -> PyResult<Array1<'py, $type>> {
+            let (rows, classes) = z.as_array().dim();
+            let z = z.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
+            // The sum over no classes is 0.
+            let mut out = vec![<$type>::NEG_INFINITY; rows];
+            py.detach(|| logits::logsumexp(level(), z, classes, &mut out));
+            Ok(out.into_pyarray(py))
+        }
+
+        #[pyfunction]
+        fn $cross_entropy<'py>(
+            py: Python<'py>,
+            z: PyReadonlyArray2<'py, $type>,
+            y: PyReadonlyArray1<'py, i64>,
+        ) -> PyResult<Array1<'py, $type>> {
+            let (rows, classes) = z.as_array().dim();
+            let z = z.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
+            let y = slice(&y)?;
+            if y.len() != rows {
+                return Err(bad(format!("labels must be one per row: {rows} rows, {} labels", y.len())));
+            }
+            if let Some(row) = y.iter().position(|&y| y < 0 || y >= classes as i64) {
+                return Err(bad(format!(
+                    "labels must be integers in [0, {classes}), got {} at row {row}",
+                    y[row]
+                )));
+            }
+            let mut out = vec![0.0; rows];
+            py.detach(|| logits::cross_entropy(level(), z, classes, y, &mut out));
+            Ok(out.into_pyarray(py))
+        }
+    };
+}
+
+row_functions!(f32, softmax_f32, logsumexp_f32, cross_entropy_f32);
+row_functions!(f64, softmax_f64, logsumexp_f64, cross_entropy_f64);
 
 /// The native core of Logitext.
 #[pymodule]
-fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    Ok(())
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::{
+        available_threads, buckets, count, cross_entropy_f32, cross_entropy_f64, features, fingerprints,
+        logsumexp_f32, logsumexp_f64, shuffle, simd_level, softmax_f32, softmax_f64, sparse_logits, spell,
+        text_logits, train_rows, values,
+    };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

@@ -1,5 +1,24 @@
 """Logitext: text to decisions you can trust, through the logits."""
 
 from logitext._core import __version__
+from logitext.classifier import Explanation, NotFittedError, TextClassifier, load
+from logitext.evaluation import Evaluation, evaluate
+from logitext.logits import argmax, cross_entropy, log_softmax, logsumexp, softmax, top_k
+from logitext.modelfile import ModelFileError
 
-__all__ = ["__version__"]
+__all__ = [
+    "Evaluation",
+    "Explanation",
+    "ModelFileError",
+    "NotFittedError",
+    "TextClassifier",
+    "__version__",
+    "argmax",
+    "cross_entropy",
+    "evaluate",
+    "load",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "top_k",
+]

@@ -1,1 +1,72 @@
+"""The native core: functions over arrays, no state. Texts cross as (offsets, data)."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+I64: TypeAlias = NDArray[np.int64]
+U8: TypeAlias = NDArray[np.uint8]
+U16: TypeAlias = NDArray[np.uint16]
+U32: TypeAlias = NDArray[np.uint32]
+U64: TypeAlias = NDArray[np.uint64]
+
+Range: TypeAlias = tuple[int, int] | None
+Texts: TypeAlias = tuple[I64, U8]  # offsets (n + 1,), UTF-8 data
+Recipe: TypeAlias = tuple[str, Range, Range]  # tokens, word n-grams, character n-grams
+Lists: TypeAlias = tuple[U64, I64, U32, F32]  # hashes, indptr (8 * (n + 1),), indices, values
+Table: TypeAlias = tuple[str, U64, U32, U32]  # block, hashes, buckets, document_frequency
+Layer: TypeAlias = tuple[Recipe, list[Table], int, F32, F32]  # recipe, tables, documents, weights, bias
+
 __version__: str
+
+def simd_level() -> str: ...
+def available_threads() -> int: ...
+def complete_records(
+    data: bytes | bytearray | memoryview, delimiter: int, quoted: bool
+) -> tuple[int, int]: ...
+def fingerprints(texts: Texts) -> U64: ...
+def count(
+    texts: Texts, recipe: Recipe, block: str, least: int, most: int, threads: int
+) -> tuple[U64, U32, U32, I64, U32, U16, F32, int]: ...
+def values(
+    document_frequency: U32,
+    indptr: I64,
+    indices: U32,
+    counts: U16,
+    dropped: F32,
+    documents: int,
+    threads: int,
+) -> F32: ...
+def buckets(hashes: U64) -> U32: ...
+def shuffle(n: int, seed: int) -> U32: ...
+def train(
+    blocks: Sequence[Lists],
+    labels: U32,
+    row_weights: F32 | None,
+    order: U32,
+    *,
+    learning_rate: float,
+    l2: float,
+    batch: int,
+    seen: int,
+    total: int,
+    scale: float,
+    weights: F32,
+    bias: F32,
+    threads: int,
+    budget: float,
+) -> tuple[int, float, float, bool]: ...
+def sparse_logits(blocks: Sequence[Lists], rows: U32, weights: F32, bias: F32, threads: int) -> F32: ...
+def logits(texts: Texts, layer: Layer, threads: int) -> F32: ...
+def features(text: str, layer: Layer) -> tuple[list[str], I64, F32]: ...
+def spell(texts: Texts, recipe: Recipe, block: str, hashes: U64, rows: U32) -> list[str]: ...
+def softmax_f32(z: F32, log: bool) -> F32: ...
+def softmax_f64(z: F64, log: bool) -> F64: ...
+def logsumexp_f32(z: F32) -> F32: ...
+def logsumexp_f64(z: F64) -> F64: ...
+def cross_entropy_f32(z: F32, y: I64) -> F32: ...
+def cross_entropy_f64(z: F64, y: I64) -> F64: ...

@@ -1,0 +1,65 @@
+"""Maps from logits to logits whose softmax means what it says."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from logitext.logits import softmax
+
+LOWEST, HIGHEST = 1 / 64, 64.0
+
+
+def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
+    """Return the temperature that minimises the log loss of ``softmax(z / T)``.
+
+    Parameters
+    ----------
+    z : array, shape (n, n_classes)
+        Logits of rows the model did not learn from.
+    y : int array, shape (n,)
+        Their classes.
+
+    Returns
+    -------
+    float
+        Between 1/64 and 64. A weak prior, worth one row, pulls it towards 1:
+        perfect separation does not run it to 0. Of no rows, 1.
+
+    Notes
+    -----
+    The loss is convex in ``b = 1 / T``; its slope is the mean over rows of
+    ``sum(p * z) - z[y]`` and is bisected.
+
+    References
+    ----------
+    Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks",
+    ICML 2017, section 4.2.
+
+    Examples
+    --------
+    >>> from logitext.calibration import fit_temperature
+    >>> round(fit_temperature([[4.0, 0.0]] * 4, [0, 0, 0, 1]), 1)  # p = .75 at T = 3.6
+    3.6
+    """
+    logits = np.asarray(z, dtype=np.float64)
+    targets = np.asarray(y, dtype=np.intp)
+    if len(targets) == 0:
+        return 1.0
+    # Only differences within a row count; the largest at 0 keeps products small.
+    logits = logits - logits.max(axis=1, keepdims=True)
+    at_target = math.fsum(logits[np.arange(len(targets)), targets].tolist())
+
+    def slope(b: float) -> float:
+        expected = (softmax(b * logits) * logits).sum(axis=1)
+        return math.fsum(expected.tolist()) - at_target + math.log(b) / b
+
+    low, high = 1 / HIGHEST, 1 / LOWEST
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        if slope(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    # Fewer digits than the slope's rounding can move.
+    return float(f"{1 / math.sqrt(low * high):.7g}")

@@ -1,0 +1,262 @@
+"""What a model file must say: its arrays, the fields of its header, and how they fit together.
+
+This module knows nothing of bytes and files; `logitext.modelfile` keeps those. Its checks go from
+cheap to thorough: `check_versions` and `check_header` look at the header, `check_shapes` at the
+shapes, and `check_values` reads through the arrays, in chunks, so that it allocates little and goes
+at about the speed of memory.
+"""
+
+import codecs
+import math
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "ARRAYS",
+    "FEATURES_VERSION",
+    "FORMAT_VERSION",
+    "Arrays",
+    "ModelFileError",
+    "Shapes",
+    "bucket_bits",
+    "check_header",
+    "check_shapes",
+    "check_values",
+    "check_versions",
+    "is_count",
+    "require",
+]
+
+FORMAT_VERSION = 1
+FEATURES_VERSION = 1
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Shapes: TypeAlias = Mapping[str, Sequence[int]]
+
+# In the order of the file: widest dtype first, so that every array is aligned (and so that the
+# order is the safetensors library's own).
+ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
+    "hashes": ("U64", np.dtype("<u8")),
+    "named_offsets": ("U64", np.dtype("<u8")),
+    "bias": ("F32", np.dtype("<f4")),
+    "weights": ("F32", np.dtype("<f4")),
+    "buckets": ("U32", np.dtype("<u4")),
+    "document_frequency": ("U32", np.dtype("<u4")),
+    "named_features": ("U32", np.dtype("<u4")),
+    "named_text": ("U8", np.dtype("u1")),
+}
+_BLOCKS = {"words": "word_ngrams", "chars": "char_ngrams"}
+_CHUNK = 1 << 18  # array items per step of a check
+
+
+class ModelFileError(ValueError):
+    """A model file, or what was to be saved as one, is not right; the message says what and where."""
+
+
+def require(condition: object, complaint: str) -> None:
+    """Raise a `ModelFileError` with this complaint unless the condition holds."""
+    if not condition:
+        raise ModelFileError(complaint)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Tell whether a value read from JSON is a size or a count: not a bool, not without end."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def bucket_bits(n_features: int) -> int:
+    """Give the number of leading hash bits that the buckets of a feature block go by.
+
+    Parameters
+    ----------
+    n_features : int
+        The number of features in the block.
+
+    Returns
+    -------
+    int
+        The smallest ``b >= 0`` with ``4 * 2**b >= n_features``.
+
+    Examples
+    --------
+    >>> [bucket_bits(n) for n in (0, 4, 5, 8, 9)]
+    [0, 0, 1, 1, 2]
+    """
+    return ((max(n_features, 1) + 3) // 4 - 1).bit_length()
+
+
+def check_versions(header: Mapping[str, Any]) -> None:
+    """Refuse a header of a newer format: nothing else in it can be relied on.
+
+    Raises
+    ------
+    ModelFileError
+        If a version is newer than this library reads, or is no version.
+    """
+    for key, supported in (("format_version", FORMAT_VERSION), ("features_version", FEATURES_VERSION)):
+        version = header.get(key)
+        if not is_count(version) or version == 0:
+            raise ModelFileError(f"{key} in the header is not a positive integer")
+        made_by = f"made by a newer logitext ({key.removesuffix('_version')} {version})"
+        require(version <= supported, f"{made_by}; this version reads up to {supported}: upgrade")
+
+
+def check_header(header: Mapping[str, Any]) -> None:
+    """Check every header field but the versions and the header's own checksum.
+
+    Raises
+    ------
+    ModelFileError
+        If a field is missing or is not as the format wants it.
+    """
+    for key, is_right in _FIELDS.items():
+        require(key in header, f"{key} is missing in the header")
+        require(is_right(header[key]), f"{key} in the header is not as the format wants it")
+
+
+def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
+    """Check the shapes of all arrays against a checked header and each other.
+
+    Raises
+    ------
+    ModelFileError
+        If a shape is not the one that the header and the other shapes call for.
+    """
+    counts = [block["features"] for block in header["features"]["blocks"]]
+    features, classes = sum(counts), len(header["classes"])
+    named, text = math.prod(shapes["named_features"]), math.prod(shapes["named_text"])
+    wanted = {
+        "hashes": [features],
+        "named_offsets": [named + 1],
+        "bias": [classes],
+        "weights": [features, classes],
+        "buckets": [sum(2 ** bucket_bits(count) + 1 for count in counts)],
+        "document_frequency": [features],
+        "named_features": [named],
+        "named_text": [text],
+    }
+    for name, shape in wanted.items():
+        found = list(shapes[name])
+        require(found == shape, f"array {name} has shape {found} where {shape} is called for")
+
+
+def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[str]) -> None:
+    """Check the contents of the chosen arrays; of two that hang together, if both are chosen.
+
+    Raises
+    ------
+    ModelFileError
+        If an array holds what it must not: a NaN, hashes that do not rise and the like.
+    """
+    for name in ("bias", "weights"):
+        finite = name not in chosen or all(np.isfinite(chunk).all() for chunk in _chunks(arrays[name]))
+        require(finite, f"array {name} holds a value that is not finite")
+    counts, named = arrays["document_frequency"], arrays["named_features"]
+    if "document_frequency" in chosen and counts.size:
+        right = counts.min() >= 1 and int(counts.max()) <= header["features"]["documents"]
+        require(right, "array document_frequency holds a count below 1 or above the number of documents")
+    if "named_features" in chosen and named.size:
+        right = _rises(named) and int(named[-1]) < len(arrays["hashes"])
+        require(right, "array named_features is not a rising list of features")
+    if "named_offsets" in chosen and "named_text" in chosen:
+        right = _are_texts(arrays["named_text"], arrays["named_offsets"])
+        require(right, "array named_offsets does not cut named_text into UTF-8 texts")
+    if "hashes" in chosen:
+        hashes, buckets = arrays["hashes"], arrays["buckets"]
+        for block in header["features"]["blocks"]:
+            count, slots = block["features"], 2 ** bucket_bits(block["features"]) + 1
+            require(_rises(hashes[:count]), f"the hashes of block {block['name']} do not rise")
+            if "buckets" in chosen:
+                right = _are_buckets(buckets[:slots], hashes[:count])
+                require(right, f"the buckets of block {block['name']} do not match its hashes")
+            hashes, buckets = hashes[count:], buckets[slots:]
+
+
+def _is_classes(value: object) -> bool:
+    if not (isinstance(value, list) and len(value) >= 2 and len({type(v) for v in value}) == 1):
+        return False
+    return type(value[0]) in (str, int, bool) and "" not in value and len(set(value)) == len(value)
+
+
+def _is_ngrams(value: object) -> bool:
+    if value is None:
+        return True
+    counts = isinstance(value, list) and len(value) == 2 and all(map(is_count, value))
+    return counts and bool(1 <= value[0] <= value[1] <= 8)  # type: ignore[index]
+
+
+def _is_features(value: object) -> bool:
+    if not (isinstance(value, dict) and value.keys() >= {"tokens", "documents", "blocks", *_BLOCKS.values()}):
+        return False
+    blocks = value["blocks"]
+    if not (isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)):
+        return False
+    return (
+        value["tokens"] in ("unicode", "whitespace")
+        and all(_is_ngrams(value[key]) for key in _BLOCKS.values())
+        and is_count(value["documents"])
+        and [b.get("name") for b in blocks] == [n for n, key in _BLOCKS.items() if value[key] is not None]
+        and all(is_count(b.get("features")) for b in blocks)
+    )
+
+
+def _is_calibration(value: object) -> bool:
+    if value is None:
+        return True
+    if not (isinstance(value, dict) and value.get("method") == "temperature"):
+        return False
+    temperature = value.get("temperature")
+    return type(temperature) in (int, float) and 0 < temperature <= sys.float_info.max  # type: ignore[operator]
+
+
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    "library_version": lambda value: isinstance(value, str),
+    "classes": _is_classes,
+    "features": _is_features,
+    "calibration": _is_calibration,
+    "settings": lambda value: isinstance(value, dict),
+    "training": lambda value: isinstance(value, dict),
+    "checksums": lambda value: isinstance(value, dict) and value.keys() == ARRAYS.keys(),
+}
+
+
+def _chunks(array: NDArray[Any], overlap: int = 0) -> Iterator[NDArray[Any]]:
+    flat = array.reshape(-1)
+    return (flat[start : start + _CHUNK + overlap] for start in range(0, flat.size, _CHUNK))
+
+
+def _rises(array: NDArray[Any], *, strictly: bool = True) -> bool:
+    above = np.greater if strictly else np.greater_equal
+    return all(above(chunk[1:], chunk[:-1]).all() for chunk in _chunks(array, overlap=1))
+
+
+def _are_texts(text: NDArray[np.uint8], offsets: NDArray[np.uint64]) -> bool:
+    if offsets[0] != 0 or int(offsets[-1]) != text.size or not _rises(offsets, strictly=False):
+        return False
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for chunk in _chunks(text):
+            decoder.decode(chunk.tobytes())
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    # The whole is UTF-8, so a piece is too unless a cut falls on a continuation byte, 10xxxxxx.
+    cuts = (chunk[chunk < text.size].astype(np.intp) for chunk in _chunks(offsets))
+    return all((text[cut] & 0xC0 != 0x80).all() for cut in cuts)
+
+
+def _are_buckets(buckets: NDArray[np.uint32], hashes: NDArray[np.uint64]) -> bool:
+    if buckets[0] != 0 or int(buckets[-1]) != hashes.size or not _rises(buckets, strictly=False):
+        return False
+    shift, start = np.uint64(64 - bucket_bits(hashes.size)), 0
+    for chunk in _chunks(hashes):  # with rising buckets it is enough that each hash lies in its own
+        bucket = (chunk >> shift).astype(np.intp)  # NumPy shifts by 64 to zero
+        place = np.arange(start, start + chunk.size)
+        if not ((buckets[bucket] <= place) & (place < buckets[bucket + 1])).all():
+            return False
+        start += chunk.size
+    return True

@@ -1,0 +1,385 @@
+"""Choosing and learning: texts and labels → weights, and the record of how they came about.
+
+Step size, epochs and feature blocks are chosen on held-out rows by log loss
+after one temperature ("refine, then calibrate"); the temperature is kept, and
+the final weights learn from all rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from logitext import _core
+from logitext.calibration import fit_temperature
+from logitext.evaluation import accuracy, log_loss
+from logitext.features import Block, buffers, count_block
+
+U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+"""Told what is being done and which share of it is."""
+
+BATCH = 32
+SLICE_SECONDS = 0.15
+"""Longest native call: between two of them Ctrl-C is heard and progress is shown."""
+WEIGHT_BYTES = 96 << 20
+"""Budget of the weights: with more classes fewer n-grams are kept, the rarest go first."""
+CHARS_GAIN = 0.02
+"""Character n-grams cost several times the work: they must lower the log loss by this share."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the caller fixed; None is for training to choose."""
+
+    tokens: str = "unicode"
+    word_ngrams: tuple[int, int] | None = (1, 2)
+    char_ngrams: tuple[int, int] | None = (2, 5)
+    chars_optional: bool = True
+    learning_rate: float | None = None
+    epochs: int | None = None
+    l2: float = 0.0
+    calibrate: bool = True
+    threads: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to train."""
+
+    char_ngrams: bool
+    learning_rate: float
+    epochs: int
+
+
+@dataclass
+class Trained:
+    """Weights of some blocks of features, and how training went."""
+
+    blocks: list[Block]
+    weights: F32  # (n_features, n_classes)
+    bias: F32  # (n_classes,)
+    losses: list[float] = field(default_factory=list)  # per epoch, before each row's step
+
+
+class DivergedError(ValueError):
+    """Training produced numbers that are not finite."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with the class and the weight of each."""
+
+    texts: pa.LargeStringArray
+    codes: U32
+    classes: int
+    row_weights: F32 | None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: U32) -> "Examples":
+        weights = None if self.row_weights is None else self.row_weights[rows]
+        return Examples(self.texts.take(pa.array(rows)), self.codes[rows], self.classes, weights)
+
+
+def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) -> NDArray[np.int64]:
+    """Deal rows to parts so that each has its share of every class.
+
+    Equal texts go to the same part; a class with a single distinct text is in no
+    part: it is always trained on.
+
+    Parameters
+    ----------
+    codes : uint32 array, shape (n,)
+        Class of each row.
+    fingerprints : uint64 array, shape (n,)
+        Equal for equal texts.
+    parts : int
+    seed : int
+
+    Returns
+    -------
+    int64 array, shape (n,)
+        Part of each row, -1 for none.
+    """
+    _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
+    label = codes[first]
+    shuffled = _core.shuffle(len(first), seed).astype(np.int64)
+    by_class = shuffled[np.argsort(label[shuffled], kind="stable")]
+    sizes = np.bincount(label, minlength=int(codes.max()) + 1)
+    begins = np.cumsum(sizes) - sizes
+    ordered = label[by_class]
+    rank = np.arange(len(by_class)) - begins[ordered]
+    part = np.empty(len(first), np.int64)
+    # Each class starts at another part, else small classes all fall into the first.
+    part[by_class] = np.where(sizes[ordered] > 1, (rank + ordered) % parts, -1)
+    return part[group]
+
+
+class Workshop:
+    """Some texts with their features, counted once and trained on many times."""
+
+    def __init__(self, examples: Examples, settings: Settings, progress: Progress) -> None:
+        self.examples = examples
+        self.settings = settings
+        self.progress = progress
+        self._counted: dict[str, Block] = {}
+
+    def blocks(self, chars: bool) -> list[Block]:
+        """Return the feature blocks, counting those that were not wanted before."""
+        settings = self.settings
+        names = ["words"] if settings.word_ngrams else []
+        names += ["chars"] if chars and settings.char_ngrams else []
+        most = WEIGHT_BYTES // (4 * self.examples.classes * len(names))
+        for name in names:
+            if name not in self._counted:
+                self.progress(f"counting {name}", 0.0)
+                self._counted[name] = count_block(
+                    self.examples.texts, recipe(settings), name, most=most, threads=settings.threads
+                )
+        return [self._counted[name] for name in names]
+
+    def train(self, plan: Plan, rows: U32, what: str) -> Trained:
+        """Train on some rows. Raises DivergedError when numbers leave the finite."""
+        blocks = self.blocks(plan.char_ngrams)
+        shape = (sum(map(len, blocks)), self.examples.classes)
+        trained = Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
+        for epoch, loss in enumerate(self._epochs(trained, plan, rows), 1):
+            trained.losses.append(loss)
+            self.progress(what, epoch / plan.epochs)
+        return trained
+
+    def _epochs(self, trained: Trained, plan: Plan, rows: U32) -> Iterator[float]:
+        lists = [block.lists for block in trained.blocks]
+        total, seen, scale = len(rows) * plan.epochs, 0, 1.0
+        weight = (
+            len(rows) if self.examples.row_weights is None else float(self.examples.row_weights[rows].sum())
+        )
+        for epoch in range(plan.epochs):
+            order = rows[_core.shuffle(len(rows), (self.settings.seed << 20) + epoch)]
+            loss = 0.0
+            while len(order):
+                done, part, scale, finite = _core.train(
+                    lists, self.examples.codes, self.examples.row_weights, order,
+                    learning_rate=plan.learning_rate, l2=self.settings.l2, batch=BATCH,
+                    seen=seen, total=total, scale=scale, weights=trained.weights, bias=trained.bias,
+                    threads=self.settings.threads, budget=SLICE_SECONDS,
+                )  # fmt: skip
+                loss, seen, order = loss + part, seen + done, order[done:]
+                if not (finite and math.isfinite(scale) and scale > 0):
+                    raise DivergedError(
+                        f"training diverged at learning rate {plan.learning_rate:g}: choose a smaller one"
+                    )
+            yield loss / weight
+        if scale != 1.0:
+            trained.weights *= np.float32(scale)
+        if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
+            raise DivergedError(
+                f"training diverged at learning rate {plan.learning_rate:g}: choose a smaller one"
+            )
+
+    def logits(self, trained: Trained, rows: U32) -> F32:
+        """Return logits of some rows, from their counted features."""
+        lists = [block.lists for block in trained.blocks]
+        return _core.sparse_logits(lists, rows, trained.weights, trained.bias, self.settings.threads)
+
+
+def _finite(weights: F32) -> bool:
+    # A sum in double precision is finite if and only if all addends are.
+    return bool(np.isfinite(weights.sum(dtype=np.float64)))
+
+
+def recipe(settings: Settings) -> _core.Recipe:
+    """Return the recipe of the features, as the core takes it."""
+    return settings.tokens, settings.word_ngrams, settings.char_ngrams
+
+
+@dataclass
+class HeldOut:
+    """Logits of rows the weights did not learn from."""
+
+    logits: F32
+    codes: U32
+    temperature: float = 1.0
+    log_loss: float = math.inf
+
+    def calibrate(self) -> "HeldOut":
+        self.temperature = fit_temperature(self.logits, self.codes)
+        self.log_loss = log_loss(self.logits, self.codes, temperature=self.temperature)
+        return self
+
+
+class Search:
+    """Tries plans on held-out rows and remembers what each gave."""
+
+    ENOUGH = 1500
+    """Folds are evaluated until so many rows were held out."""
+
+    def __init__(self, workshop: Workshop, part: NDArray[np.int64], folds: int) -> None:
+        self.workshop = workshop
+        self.part = part
+        largest = max(1, int((part >= 0).sum()) // folds)
+        self.folds = range(min(folds, -(-self.ENOUGH // largest)))
+        self.tried: dict[Plan, HeldOut | None] = {}
+
+    def loss(self, plan: Plan) -> float:
+        """Log loss on held-out rows after one temperature; infinite if training diverged."""
+        if plan not in self.tried:
+            try:
+                self.tried[plan] = self._hold_out(plan).calibrate()
+            except DivergedError:
+                self.tried[plan] = None
+        held_out = self.tried[plan]
+        return math.inf if held_out is None else held_out.log_loss
+
+    def _hold_out(self, plan: Plan) -> HeldOut:
+        logits, codes = [], []
+        for fold in self.folds:
+            held = np.flatnonzero(self.part == fold).astype(np.uint32)
+            rest = np.flatnonzero(self.part != fold).astype(np.uint32)
+            if len(held) and len(rest):
+                trained = self.workshop.train(plan, rest, "choosing")
+                logits.append(self.workshop.logits(trained, held))
+                codes.append(self.workshop.examples.codes[held])
+        return HeldOut(np.concatenate(logits), np.concatenate(codes))
+
+    def best(self) -> Plan:
+        """Walk downhill from the usual plan: blocks, then step size, then epochs."""
+        settings = self.workshop.settings
+        plan = usual_plan(settings)
+        if settings.char_ngrams and settings.chars_optional and settings.word_ngrams:
+            without = Plan(False, plan.learning_rate, plan.epochs)
+            if self.loss(plan) > (1 - CHARS_GAIN) * self.loss(without):
+                plan = without
+        if settings.learning_rate is None:
+            plan = (
+                self._walk(plan, 2.0)
+                if self.loss(self._scaled(plan, 2.0)) < self.loss(plan)
+                else self._walk(plan, 0.5)
+            )
+        if settings.epochs is None:
+            longer = Plan(plan.char_ngrams, plan.learning_rate, 2 * plan.epochs)
+            shorter = Plan(plan.char_ngrams, plan.learning_rate, plan.epochs // 2)
+            if self.loss(shorter) < 1.005 * self.loss(plan):
+                return shorter
+            if self.loss(longer) < 0.995 * self.loss(plan):
+                return longer
+        return plan
+
+    @staticmethod
+    def _scaled(plan: Plan, factor: float) -> Plan:
+        return Plan(plan.char_ngrams, plan.learning_rate * factor, plan.epochs)
+
+    def _walk(self, plan: Plan, factor: float) -> Plan:
+        for _ in range(6):
+            following = self._scaled(plan, factor)
+            if not self.loss(following) < self.loss(plan):
+                break
+            plan = following
+        return plan
+
+
+def usual_plan(settings: Settings) -> Plan:
+    """Return the plan the search starts from, and the one for data too small to search on."""
+    return Plan(settings.char_ngrams is not None, settings.learning_rate or 2.0, settings.epochs or 10)
+
+
+SEARCH_ROWS = 8000
+SEARCH_BYTES = 8 << 20
+FOLDS = 5
+
+
+def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Trained, float, dict[str, Any]]:
+    """Choose a plan, fit the temperature, and train on all rows.
+
+    Parameters
+    ----------
+    examples : Examples
+    settings : Settings
+    progress : callable
+        Called with what is being done and which share of it is.
+
+    Returns
+    -------
+    trained : Trained
+    temperature : float
+        The logits are divided by it to give calibrated ones.
+    record : dict
+        How the model came about: JSON, the same for the same call.
+
+    Raises
+    ------
+    ValueError
+        If a text is not valid UTF-8, or training diverges at the given learning rate.
+    """
+    rows = len(examples)
+    whole = Workshop(examples, settings, progress)
+    fingerprints = _core.fingerprints(buffers(examples.texts))
+    size = examples.texts.nbytes
+    # The search sees one of `share` parts of large data: it costs as much as one training.
+    share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
+    part = deal(examples.codes, fingerprints, FOLDS * share, settings.seed)
+    plan, temperature, held_out, tried = usual_plan(settings), 1.0, None, {}
+    fixed = not settings.chars_optional and settings.learning_rate is not None and settings.epochs is not None
+    if (part >= 0).any() and (settings.calibrate or not fixed):
+        if share == 1:
+            search = Search(whole, part, FOLDS)
+        else:
+            subset = np.flatnonzero(part < FOLDS).astype(np.uint32)
+            search = Search(Workshop(examples.take(subset), settings, progress), part[subset], FOLDS)
+        plan = plan if fixed else search.best()
+        if settings.calibrate and share > 1:
+            held_out = _hold_out_of_all(whole, plan, part)
+        elif search.loss(plan) < math.inf:
+            held_out = search.tried[plan]
+        tried = search.tried
+    if settings.calibrate and held_out is not None:
+        temperature = held_out.temperature
+    everything = np.arange(rows, dtype=np.uint32)
+    trained = whole.train(plan, everything, "training")
+    record: dict[str, Any] = {
+        "rows": rows,
+        "text_bytes": int(size),
+        "fingerprint": _fingerprint(fingerprints, examples),
+        "plan": asdict(plan),
+        "batch": BATCH,
+        "least_document_frequency": {block.name: block.least for block in trained.blocks},
+        "loss_per_epoch": trained.losses,
+        "search": [{**asdict(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
+        "held_out": held_out and {
+            "rows": len(held_out.codes),
+            "accuracy": accuracy(held_out.logits, held_out.codes),
+            "log_loss": log_loss(held_out.logits, held_out.codes, temperature=temperature),
+            "log_loss_uncalibrated": log_loss(held_out.logits, held_out.codes),
+        },
+    }  # fmt: skip
+    return trained, temperature, record
+
+
+def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64]) -> HeldOut:
+    """Hold a tenth of the rows out, at most 10,000, from a training on all others."""
+    parts = int(part.max()) + 1
+    size = max(1, int((part >= 0).sum()) // parts)
+    held_parts = max(1, min(parts // 10, 10_000 // size))
+    held = np.flatnonzero((part >= 0) & (part < held_parts)).astype(np.uint32)
+    rest = np.flatnonzero((part < 0) | (part >= held_parts)).astype(np.uint32)
+    trained = whole.train(plan, rest, "calibrating")
+    return HeldOut(whole.logits(trained, held), whole.examples.codes[held]).calibrate()
+
+
+def _fingerprint(fingerprints: NDArray[np.uint64], examples: Examples) -> str:
+    digest = hashlib.sha256(fingerprints.astype("<u8").tobytes())
+    digest.update(examples.codes.astype("<u4").tobytes())
+    if examples.row_weights is not None:
+        digest.update(examples.row_weights.astype("<f4").tobytes())
+    return digest.hexdigest()[:32]

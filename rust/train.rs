@@ -1,0 +1,426 @@
+//! Softmax regression by mini-batch SGD: the same bits for any number of threads.
+//!
+//! Features belong to `SHARDS` shards by the top bits of their hash, and a
+//! shard's weights are touched by one thread alone. A batch goes in two phases:
+//!
+//! 1. each owner first applies the steps of the batch before to its weights,
+//!    then sums its share of each row's logits;
+//! 2. rows are dealt out: shares are added in the order of the shards, softmax
+//!    turns them into gradients, gradients into steps.
+//!
+//! A barrier stands after each phase. Nothing depends on which thread owns what.
+
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::logits::softmax_in_place;
+use crate::simd::{Level, dispatch, prefetch};
+use crate::table::SHARDS;
+use crate::threads::SpinBarrier;
+
+/// One block of features of all rows: see `table::BlockFeatures`.
+#[derive(Clone, Copy)]
+pub struct Lists<'a> {
+    /// Sorted hashes: where shards begin.
+    pub hashes: &'a [u64],
+    /// (SHARDS, rows + 1)
+    pub indptr: &'a [i64],
+    /// Feature of each occurrence.
+    pub indices: &'a [u32],
+    /// Value of each occurrence.
+    pub values: &'a [f32],
+}
+
+impl Lists<'_> {
+    #[inline(always)]
+    fn row(&self, shard: usize, row: usize) -> std::ops::Range<usize> {
+        let at = shard * (self.indptr.len() / SHARDS) + row;
+        self.indptr[at] as usize..self.indptr[at + 1] as usize
+    }
+
+    fn shard_begins(&self) -> [usize; SHARDS + 1] {
+        let shift = 64 - SHARDS.trailing_zeros();
+        std::array::from_fn(|s| match s {
+            SHARDS => self.hashes.len(),
+            _ => self.hashes.partition_point(|&hash| ((hash >> shift) as usize) < s),
+        })
+    }
+}
+
+/// What is learned from.
+pub struct Examples<'a> {
+    /// One or two blocks, in the order of the weight rows.
+    pub blocks: &'a [Lists<'a>],
+    /// Class of each row.
+    pub labels: &'a [u32],
+    /// Weight of each row.
+    pub row_weights: Option<&'a [f32]>,
+    /// Classes.
+    pub classes: usize,
+}
+
+/// How far along the way, and how large the steps are.
+#[derive(Clone, Copy)]
+pub struct Schedule {
+    /// Step size at the beginning; it falls linearly to 0.
+    pub learning_rate: f64,
+    /// L2 penalty per row.
+    pub l2: f64,
+    /// Rows per batch, a multiple of 8.
+    pub batch: usize,
+    /// Rows seen before this call's `order`, over all epochs.
+    pub seen: u64,
+    /// Rows to see in all epochs.
+    pub total: u64,
+}
+
+/// Rows of a batch are dealt to threads in this many pieces.
+const PIECES: usize = 8;
+
+/// Steps of one piece of the batch's rows: (rows, classes), and their loss.
+#[derive(Default)]
+struct Steps {
+    steps: Vec<f32>,
+    loss: f64,
+}
+
+/// One thread's share of the weights: of each of its shards, one run a block.
+struct Shard<'w> {
+    shard: usize,
+    weights: Vec<(usize, &'w mut [f32])>,
+}
+
+/// What threads exchange between phases. The locks are never contended: the
+/// barriers keep writers and readers apart.
+struct Exchange {
+    shares: [RwLock<Vec<f32>>; SHARDS],
+    steps: [RwLock<Steps>; PIECES],
+    barrier: SpinBarrier,
+    stop: AtomicBool,
+    done: AtomicUsize,
+}
+
+/// Where training stands after a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Rows of `order` done.
+    pub done: usize,
+    /// Sum of their weighted losses, in nats, each before its step.
+    pub loss: f64,
+    /// Factor the weights stand to be multiplied by (L2).
+    pub scale: f64,
+    /// Whether every logit and step was finite.
+    pub finite: bool,
+}
+
+/// Train on the rows of `order`, from `begin` until all are done or `budget` is
+/// spent: the caller calls again with the rest, to the same result.
+#[allow(clippy::too_many_arguments)]
+pub fn train(
+    level: Level,
+    examples: &Examples,
+    order: &[u32],
+    schedule: Schedule,
+    scale: f64,
+    weights: &mut [f32],
+    bias: &mut [f32],
+    threads: usize,
+    budget: Duration,
+) -> Progress {
+    let threads = threads.clamp(1, SHARDS);
+    let mut owners: Vec<Vec<Shard>> = (0..threads).map(|_| Vec::new()).collect();
+    deal(examples, weights, &mut owners);
+    let Schedule { batch, .. } = schedule;
+    let exchange = Exchange {
+        shares: std::array::from_fn(|_| RwLock::new(vec![0.0; batch * examples.classes])),
+        steps: std::array::from_fn(|_| RwLock::new(Steps::default())),
+        barrier: SpinBarrier::new(threads),
+        stop: AtomicBool::new(false),
+        done: AtomicUsize::new(0),
+    };
+    let until = Instant::now() + budget;
+    let job = |thread: usize, own: Vec<Shard>, bias: Option<&mut [f32]>| {
+        let worker = Worker { examples, order, schedule, exchange: &exchange, threads, thread, until };
+        dispatch(level, || match examples.classes {
+            2 => worker.run::<2>(own, bias, scale),
+            3 => worker.run::<3>(own, bias, scale),
+            4 => worker.run::<4>(own, bias, scale),
+            _ => worker.run::<0>(own, bias, scale),
+        })
+    };
+    let mut own = owners.into_iter();
+    let first = own.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        for (i, own) in own.enumerate() {
+            let job = &job;
+            scope.spawn(move || job(i + 1, own, None));
+        }
+        job(0, first, Some(bias))
+    })
+}
+
+/// Cut the weights into shards and deal those to the threads.
+fn deal<'w>(examples: &Examples, weights: &'w mut [f32], owners: &mut [Vec<Shard<'w>>]) {
+    let threads = owners.len();
+    let mut shards: Vec<Shard> = (0..SHARDS).map(|shard| Shard { shard, weights: Vec::new() }).collect();
+    let mut rest = weights;
+    for lists in examples.blocks {
+        let begins = lists.shard_begins();
+        for (s, shard) in shards.iter_mut().enumerate() {
+            let own;
+            (own, rest) = rest.split_at_mut((begins[s + 1] - begins[s]) * examples.classes);
+            shard.weights.push((begins[s], own));
+        }
+    }
+    for (s, shard) in shards.into_iter().enumerate() {
+        owners[s % threads].push(shard);
+    }
+}
+
+struct Worker<'e> {
+    examples: &'e Examples<'e>,
+    order: &'e [u32],
+    schedule: Schedule,
+    exchange: &'e Exchange,
+    threads: usize,
+    thread: usize,
+    until: Instant,
+}
+
+impl Worker<'_> {
+    /// All batches, as one of the threads. `K` is the number of classes, or 0
+    /// for any; the thread that is given the bias owns it.
+    #[inline(always)]
+    fn run<const K: usize>(&self, mut own: Vec<Shard>, mut bias: Option<&mut [f32]>, scale: f64) -> Progress {
+        let Schedule { batch, l2, learning_rate, seen, total } = self.schedule;
+        let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
+        let _breaks = self.exchange.barrier.break_on_panic();
+        let mut before: &[u32] = &[];
+        let mut at = 0;
+        for rows in self.order.chunks(batch) {
+            let left = 1.0 - (seen + at as u64) as f64 / total as f64;
+            let rate = learning_rate * left.max(0.0);
+            for shard in &mut own {
+                self.apply::<K>(shard, before);
+                self.share::<K>(shard, rows, scale as f32);
+            }
+            if let Some(bias) = bias.as_deref_mut() {
+                self.apply_bias(bias, before, scale as f32);
+                self.add_bias(bias, rows.len());
+            }
+            if !self.exchange.barrier.wait() {
+                break;
+            }
+            // Shrinking by L2 is a factor on all weights: steps are divided by it.
+            scale *= 1.0 - rate * l2 * rows.len() as f64;
+            for piece in (self.thread..PIECES).step_by(self.threads) {
+                self.step(piece, rows, rate as f32, scale as f32);
+            }
+            at += rows.len();
+            if self.thread == 0 {
+                self.exchange.done.store(at, Ordering::Relaxed);
+                self.exchange.stop.store(Instant::now() >= self.until, Ordering::Relaxed);
+            }
+            if !self.exchange.barrier.wait() {
+                break;
+            }
+            before = rows;
+            if self.thread == 0 {
+                let done = self.exchange.steps.iter().take(pieces(rows).count());
+                for piece in done.filter_map(|piece| piece.read().ok()) {
+                    loss += piece.loss;
+                }
+                finite &= f64::is_finite(loss);
+            }
+            if self.exchange.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        for shard in &mut own {
+            self.apply::<K>(shard, before);
+        }
+        if let Some(bias) = bias {
+            self.apply_bias(bias, before, scale as f32);
+        }
+        Progress { done: self.exchange.done.load(Ordering::Relaxed), loss, scale, finite }
+    }
+
+    #[inline(always)]
+    fn classes<const K: usize>(&self) -> usize {
+        if K > 0 { K } else { self.examples.classes }
+    }
+
+    /// This shard's share of the logits of `rows`.
+    #[inline(always)]
+    fn share<const K: usize>(&self, shard: &Shard, rows: &[u32], scale: f32) {
+        let classes = self.classes::<K>();
+        let Ok(mut shares) = self.exchange.shares[shard.shard].write() else { return };
+        for (i, (&row, sums)) in rows.iter().zip(shares.chunks_exact_mut(classes)).enumerate() {
+            self.fetch_ahead(shard, rows.get(i + 2));
+            sums.fill(0.0);
+            let mut fixed = [0.0f32; K];
+            for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&shard.weights) {
+                let range = lists.row(shard.shard, row as usize);
+                let (indices, values) = (&lists.indices[range.clone()], &lists.values[range]);
+                for (&index, &value) in indices.iter().zip(values) {
+                    let at = (index as usize - begin) * classes;
+                    let weights = &weights[at..at + classes];
+                    if K > 0 {
+                        for k in 0..K {
+                            fixed[k] += value * weights[k];
+                        }
+                    } else {
+                        for (sum, &w) in sums.iter_mut().zip(weights) {
+                            *sum += value * w;
+                        }
+                    }
+                }
+            }
+            if K > 0 {
+                sums.copy_from_slice(&fixed);
+            }
+            sums.iter_mut().for_each(|sum| *sum *= scale);
+        }
+    }
+
+    /// Rows come in random order: ask for where a later one's lists begin.
+    #[inline(always)]
+    fn fetch_ahead(&self, shard: &Shard, row: Option<&u32>) {
+        if let Some(&row) = row {
+            for lists in self.examples.blocks {
+                let begin = lists.row(shard.shard, row as usize).start;
+                prefetch(lists.indices, begin);
+                prefetch(lists.values, begin);
+            }
+        }
+    }
+
+    /// Apply the steps of the batch before to this shard's weights, in row order.
+    #[inline(always)]
+    fn apply<const K: usize>(&self, shard: &mut Shard, rows: &[u32]) {
+        let classes = self.classes::<K>();
+        for (piece, rows) in pieces(rows).enumerate() {
+            let Ok(piece) = self.exchange.steps[piece].read() else { return };
+            for (&row, steps) in rows.iter().zip(piece.steps.chunks_exact(classes)) {
+                for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut shard.weights) {
+                    let range = lists.row(shard.shard, row as usize);
+                    let (indices, values) = (&lists.indices[range.clone()], &lists.values[range]);
+                    for (&index, &value) in indices.iter().zip(values) {
+                        let at = (index as usize - *begin) * classes;
+                        let weights = &mut weights[at..at + classes];
+                        for k in 0..classes {
+                            weights[k] += steps[k] * value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_bias(&self, bias: &mut [f32], rows: &[u32], scale: f32) {
+        for piece in self.exchange.steps.iter().take(pieces(rows).count()) {
+            let Ok(piece) = piece.read() else { return };
+            for steps in piece.steps.chunks_exact(bias.len()) {
+                bias.iter_mut().zip(steps).for_each(|(bias, &step)| *bias += step * scale * BIAS_RATE);
+            }
+        }
+    }
+
+    /// The bias joins the first shard's shares: its owner is thread 0, too.
+    fn add_bias(&self, bias: &[f32], rows: usize) {
+        let Ok(mut shares) = self.exchange.shares[0].write() else { return };
+        for sums in shares.chunks_exact_mut(bias.len()).take(rows) {
+            sums.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum += bias);
+        }
+    }
+
+    /// Logits of one piece of the batch's rows → what to add to the weights per unit of value.
+    #[inline(always)]
+    fn step(&self, piece: usize, rows: &[u32], rate: f32, scale: f32) {
+        let classes = self.examples.classes;
+        let Some(rows_here) = pieces(rows).nth(piece) else { return };
+        let first = piece * rows.len().div_ceil(PIECES);
+        let Ok(mut own) = self.exchange.steps[piece].write() else { return };
+        let Steps { steps, loss } = &mut *own;
+        steps.clear();
+        steps.resize(rows_here.len() * classes, 0.0);
+        *loss = 0.0;
+        for shares in self.exchange.shares.iter().filter_map(|shares| shares.read().ok()) {
+            let shares = &shares[first * classes..][..steps.len()];
+            steps.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += share);
+        }
+        for (&row, z) in rows_here.iter().zip(steps.chunks_exact_mut(classes)) {
+            let label = self.examples.labels[row as usize] as usize;
+            let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row as usize]);
+            *loss += f64::from(softmax_in_place(z, label) * weight);
+            z[label] -= 1.0;
+            let factor = -rate * weight / scale;
+            z.iter_mut().for_each(|z| *z *= factor);
+        }
+    }
+}
+
+/// The bias moves as a feature of value 1 would.
+const BIAS_RATE: f32 = 0.03125;
+
+/// Rows of a batch in up to `PIECES` runs.
+fn pieces(rows: &[u32]) -> std::slice::Chunks<'_, u32> {
+    rows.chunks(rows.len().div_ceil(PIECES).max(1))
+}
+
+/// A permutation of 0..n: Fisher and Yates' shuffle on splitmix64, ours so
+/// that no library's change of generator changes a model.
+pub fn shuffle(n: u32, seed: u64) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..n).collect();
+    let mut state = seed;
+    for last in (1..order.len()).rev() {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^= bits >> 31;
+        // The high half of a product is uniform enough below 2³² (bias < 2⁻³²).
+        let other = (u128::from(bits) * (last as u128 + 1)) >> 64;
+        order.swap(last, other as usize);
+    }
+    order
+}
+
+/// Logits of chosen rows of counted features, as training computes them.
+pub fn logits(
+    level: Level,
+    examples: &Examples,
+    rows: &[u32],
+    weights: &[f32],
+    bias: &[f32],
+    threads: usize,
+) -> Vec<f32> {
+    let classes = examples.classes;
+    let mut out = vec![0.0; rows.len() * classes];
+    let work: Vec<_> = rows.chunks(256).zip(out.chunks_mut(256 * classes)).collect();
+    crate::threads::share(
+        threads,
+        work,
+        || (),
+        |(), (rows, out)| {
+            dispatch(level, || {
+                for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
+                    out.copy_from_slice(bias);
+                    let mut first = 0;
+                    for lists in examples.blocks {
+                        for range in (0..SHARDS).map(|s| lists.row(s, row as usize)) {
+                            let pairs = lists.indices[range.clone()].iter().zip(&lists.values[range]);
+                            for (&index, &value) in pairs {
+                                let at = (first + index as usize) * classes;
+                                let weights = &weights[at..at + classes];
+                                out.iter_mut().zip(weights).for_each(|(out, &w)| *out += value * w);
+                            }
+                        }
+                        first += lists.hashes.len();
+                    }
+                }
+            });
+        },
+    );
+    out
+}
