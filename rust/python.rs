@@ -7,6 +7,7 @@ use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonly
 use numpy::{PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 
 use crate::dense::{Counted, Layer};
 use crate::logits::Map;
@@ -15,7 +16,7 @@ use crate::simd::{Level, level};
 use crate::table::{SHARDS, Table};
 use crate::text::{BadTexts, Rule, Texts};
 use crate::train::{Examples, Lists, Schedule};
-use crate::{dense, logits, table, train};
+use crate::{dense, logits, records, table, train};
 
 type Array1<'py, T> = Bound<'py, PyArray1<T>>;
 
@@ -34,6 +35,12 @@ impl From<BadTexts> for PyErr {
             BadTexts::Utf8(row) => bad(format!("the text at row {row} is not valid UTF-8")),
         }
     }
+}
+
+/// Find the end of the last complete record, and count the records up to it.
+#[pyfunction]
+fn complete_records(py: Python<'_>, data: PyBackedBytes, delimiter: u8, quoted: bool) -> (usize, usize) {
+    py.detach(|| records::complete_records(&data, delimiter, quoted))
 }
 
 /// Texts as two buffers, the way Arrow holds them.
@@ -453,9 +460,9 @@ mod _core {
 
     #[pymodule_export]
     use super::{
-        available_threads, buckets, count, cross_entropy_f32, cross_entropy_f64, features, fingerprints,
-        logsumexp_f32, logsumexp_f64, shuffle, simd_level, softmax_f32, softmax_f64, sparse_logits, spell,
-        text_logits, train_rows, values,
+        available_threads, buckets, complete_records, count, cross_entropy_f32, cross_entropy_f64, features,
+        fingerprints, logsumexp_f32, logsumexp_f64, shuffle, simd_level, softmax_f32, softmax_f64,
+        sparse_logits, spell, text_logits, train_rows, values,
     };
 
     #[pymodule_init]

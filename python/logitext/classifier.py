@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,15 @@ Ngrams = tuple[int, int] | Literal["auto"] | None
 
 class NotFittedError(ValueError, AttributeError):
     """The classifier was asked before it was trained."""
+
+
+class Share(NamedTuple):
+    """What one n-gram adds to one logit: in all (a weight), or in one text."""
+
+    ngram: str
+    block: str
+    """"words" or "chars"."""
+    amount: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Explanation:
         """The class with the largest logit."""
         return self.classes[int(argmax(self.logits))]
 
-    def strongest(self, label: Any = None, most: int = 10) -> list[tuple[str, float]]:
+    def strongest(self, label: Any = None, most: int = 10) -> list[Share]:
         """Return the n-grams that moved one logit most, up or down.
 
         Parameters
@@ -65,8 +74,8 @@ class Explanation:
 
         Returns
         -------
-        list of (n-gram, contribution)
-            The largest absolute contribution first.
+        list of Share
+            (ngram, block, amount), the largest absolute amount first.
 
         Raises
         ------
@@ -78,7 +87,7 @@ class Explanation:
             raise ValueError(f"{label!r} is not a class: the classes are {self.classes}")
         share = self.contributions[:, self.classes.index(label)]
         order = np.argsort(-np.abs(share), kind="stable")[:most]
-        return [(self.ngrams[i], float(share[i])) for i in order]
+        return [Share(self.ngrams[i], self.blocks[i], float(share[i])) for i in order]
 
 
 class TextClassifier:
@@ -119,6 +128,10 @@ class TextClassifier:
         The labels, sorted, of the type they came in.
     training_ : dict
         How the model came about: plan, search, losses, held-out accuracy and log loss.
+    temperature_ : float
+        The logits over it are calibrated; 1 where nothing could be held out.
+    features_, settings_, library_version_, header_
+        What the model file says: of the features, of the arguments, of who made it, and in all.
 
     Examples
     --------
@@ -131,6 +144,12 @@ class TextClassifier:
 
     classes_: NDArray[Any]
     training_: dict[str, Any]
+    features_: dict[str, Any]
+    settings_: dict[str, Any]
+    library_version_: str
+    temperature_: float
+    header_: dict[str, Any]
+    _arrays: dict[str, NDArray[Any]]
 
     def __init__(
         self,
@@ -194,7 +213,7 @@ class TextClassifier:
         tell = progress or (_print_progress if self.verbose else _silent)
         trained, temperature, record = fit(examples, settings, tell)
         self._arrays = _arrays(trained, column, settings)
-        self._header = {
+        self.header_ = {
             "format_version": modelfile.FORMAT_VERSION,
             "features_version": modelfile.FEATURES_VERSION,
             "library_version": _core.__version__,
@@ -364,7 +383,7 @@ class TextClassifier:
         NotFittedError, ValueError
             As `logits`.
         """
-        return softmax(self.logits(texts), temperature=self.temperature_)  # type: ignore[return-value]
+        return softmax(self.logits(texts), temperature=self.temperature_)
 
     def decision_function(self, texts: Any) -> NDArray[np.float32]:
         """Return scikit-learn's decision values.
@@ -434,7 +453,7 @@ class TextClassifier:
         if len(codes) != len(column):
             raise ValueError(f"labels must be one per text: {len(column)} texts, {len(codes)} labels")
         return evaluate(
-            self.logits(column), codes, classes=self._header["classes"], temperature=self.temperature_
+            self.logits(column), codes, classes=self.header_["classes"], temperature=self.temperature_
         )
 
     def encode(self, labels: Any) -> NDArray[np.int64]:
@@ -454,7 +473,7 @@ class TextClassifier:
             If a label is not a class of the model; the message names the row.
         """
         self._fitted()
-        index = {label: i for i, label in enumerate(self._header["classes"])}
+        index = {label: i for i, label in enumerate(self.header_["classes"])}
         values = labels.to_pylist() if isinstance(labels, pa.Array | pa.ChunkedArray) else list(labels)
         codes = np.array([index.get(label, -1) for label in values], dtype=np.int64)
         if (codes < 0).any():
@@ -485,7 +504,7 @@ class TextClassifier:
         --------
         >>> import logitext as lt
         >>> clf = lt.TextClassifier().fit(["good film", "bad film"] * 9, ["yes", "no"] * 9)
-        >>> clf.explain("good").strongest(most=1)[0][0]
+        >>> clf.explain("good").strongest(most=1)[0].ngram
         'good'
         """
         self._fitted()
@@ -495,18 +514,17 @@ class TextClassifier:
         names, rows, values = _core.features(text, self._layer())
         known = rows >= 0
         weights: NDArray[np.float32] = self._arrays["weights"]
-        words = next((b["features"] for b in self._header["features"]["blocks"] if b["name"] == "words"), 0)
         return Explanation(
-            classes=list(self._header["classes"]),
+            classes=list(self.header_["classes"]),
             logits=z,
             bias=np.array(self._arrays["bias"]),
             ngrams=[name for name, yes in zip(names, known, strict=True) if yes],
-            blocks=["words" if row < words else "chars" for row in rows[known]],
+            blocks=[self._block_of(int(row)) for row in rows[known]],
             contributions=values[known, None] * weights[rows[known]],
             unknown=[name for name, yes in zip(names, known, strict=True) if not yes],
         )
 
-    def strongest_ngrams(self, label: Any, most: int = 20) -> list[tuple[str, float]]:
+    def strongest_ngrams(self, label: Any, most: int = 20) -> list[Share]:
         """Return the n-grams with the largest weights for a class.
 
         Parameters
@@ -517,8 +535,8 @@ class TextClassifier:
 
         Returns
         -------
-        list of (n-gram, weight)
-            The largest weight first.
+        list of Share
+            (ngram, block, weight), the largest weight first.
 
         Raises
         ------
@@ -532,8 +550,22 @@ class TextClassifier:
         text = self._arrays["named_text"].tobytes()
         weights = self._arrays["weights"][rows, code]
         order = np.argsort(-weights, kind="stable")[: min(most, NAMED_PER_CLASS)]
-        names = [text[int(offsets[i]) : int(offsets[i + 1])].decode() for i in order]
-        return [(name, float(weights[i])) for name, i in zip(names, order, strict=True) if weights[i] > 0]
+        return [
+            Share(
+                text[int(offsets[i]) : int(offsets[i + 1])].decode(),
+                self._block_of(int(rows[i])),
+                float(weights[i]),
+            )
+            for i in order
+            if weights[i] > 0
+        ]
+
+    def _block_of(self, row: int) -> str:
+        for block in self.features_["blocks"]:
+            if row < block["features"]:
+                return str(block["name"])
+            row -= block["features"]
+        raise IndexError(f"no feature block holds row {row}")
 
     # -- keeping ----------------------------------------------------------------
 
@@ -553,10 +585,10 @@ class TextClassifier:
             If it cannot be written; an old file at `path` stays as it was.
         """
         self._fitted()
-        modelfile.save(path, self._arrays, self._header)
+        modelfile.save(path, self._arrays, self.header_)
 
     def _layer(self) -> _core.Layer:
-        arrays, features = self._arrays, self._header["features"]
+        arrays, features = self._arrays, self.header_["features"]
         ranges = (features["word_ngrams"], features["char_ngrams"])
         words, chars = (None if r is None else (int(r[0]), int(r[1])) for r in ranges)
         tables: list[_core.Table] = []
@@ -582,16 +614,19 @@ class TextClassifier:
         )
 
     def _ready(self) -> Self:
-        classes: list[Any] = self._header["classes"]
+        classes: list[Any] = self.header_["classes"]
         # Strings stay Python's: NumPy's own would lose trailing NULs.
         self.classes_ = np.array(classes, dtype=object if isinstance(classes[0], str) else None)
-        self.training_ = self._header["training"]
-        calibration = self._header["calibration"]
+        self.training_ = self.header_["training"]
+        self.features_ = self.header_["features"]
+        self.settings_ = self.header_["settings"]
+        self.library_version_ = self.header_["library_version"]
+        calibration = self.header_["calibration"]
         self.temperature_ = calibration["temperature"] if calibration else 1.0
         return self
 
     def _fitted(self) -> None:
-        if not hasattr(self, "_header"):
+        if not hasattr(self, "header_"):
             raise NotFittedError("this TextClassifier is not trained yet: call fit, or lt.load a model file")
 
     # -- scikit-learn's protocol, without scikit-learn --------------------------
@@ -618,7 +653,7 @@ class TextClassifier:
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_header")
+        return hasattr(self, "header_")
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
@@ -672,7 +707,7 @@ def load(path: str | os.PathLike[str], *, verify: bool | Literal["auto"] = "auto
         settings["class_weight"] = dict(settings["class_weight"])
     known = TextClassifier().get_params()
     model = TextClassifier(**{k: _arguments(v) for k, v in settings.items() if k in known})
-    model._arrays, model._header = arrays, header
+    model._arrays, model.header_ = arrays, header
     return model._ready()
 
 

@@ -33,10 +33,10 @@ def _rows(z: ArrayLike, temperature: float = 1.0) -> tuple[Floats, np.dtype[Any]
         raise ValueError(f"logits must be real numbers, got dtype {array.dtype}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    wide = np.float64 if array.dtype.itemsize >= 8 else np.float32
-    rows = np.ascontiguousarray(array, dtype=wide).reshape(-1, array.shape[-1])
+    wide = np.dtype(np.float64 if array.dtype.itemsize >= 8 else np.float32)
+    rows: Floats = np.ascontiguousarray(array, dtype=wide).reshape(-1, array.shape[-1])
     if temperature != 1.0:
-        rows = rows / wide(temperature)
+        rows = rows / wide.type(temperature)
     return rows, array.dtype, array.shape
 
 

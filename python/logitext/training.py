@@ -87,7 +87,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def take(self, rows: U32) -> "Examples":
+    def take(self, rows: U32) -> Examples:
         weights = None if self.row_weights is None else self.row_weights[rows]
         return Examples(self.texts.take(pa.array(rows)), self.codes[rows], self.classes, weights)
 
@@ -213,7 +213,7 @@ class HeldOut:
     temperature: float = 1.0
     log_loss: float = math.inf
 
-    def calibrate(self) -> "HeldOut":
+    def calibrate(self) -> HeldOut:
         self.temperature = fit_temperature(self.logits, self.codes)
         self.log_loss = log_loss(self.logits, self.codes, temperature=self.temperature)
         return self

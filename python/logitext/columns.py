@@ -1,0 +1,173 @@
+"""The columns of a table: which hold the texts and labels, and what they may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# What a column of texts or labels is usually called, the likeliest first.
+TEXT_COLUMNS = (
+    "text",
+    "sentence",
+    "content",
+    "body",
+    "message",
+    "document",
+    "title",
+    "headline",
+    "review",
+    "question",
+    "utterance",
+    "query",
+    "comment",
+    "description",
+    "tweet",
+    "abstract",
+)
+LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "category",
+    "class",
+    "intent",
+    "target",
+    "topic",
+    "sentiment",
+    "language",
+    "lang",
+    "tag",
+    "y",
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive rows of a table.
+
+    Parameters
+    ----------
+    texts : pa.LargeStringArray
+        The texts; valid UTF-8, none null.
+    labels : pa.Array or None
+        The labels as strings, 64-bit integers or booleans, none null; None when
+        they were not asked for.
+    first_row : int
+        The 0-based index of the first row among the data rows of the input.
+    """
+
+    texts: pa.LargeStringArray
+    labels: pa.Array | None
+    first_row: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to read, and what messages call the input."""
+
+    source: str
+    text: str | None
+    label: str | None
+    labelled: bool
+
+    def error(self, what: str, because: Exception | None = None) -> ValueError:
+        """One sentence, with the words of another error in brackets."""
+        if because is not None:
+            what += f" ({' '.join(str(because).split()).rstrip('.')})"
+        return ValueError(f"{self.source}: {what}.")
+
+    def batch(self, texts: pa.Array, labels: pa.Array | None, first_row: int) -> Batch:
+        """Check and convert the columns of some rows."""
+        texts = self._strings(texts, "text", first_row)
+        if labels is None:
+            return Batch(texts, None, first_row)
+        self._refuse_nulls(labels, "label", first_row)
+        if pa.types.is_integer(labels.type):
+            try:
+                labels = labels.cast(pa.int64())
+            except pa.ArrowInvalid:
+                large = first_true(pc.greater(labels, pa.scalar((1 << 63) - 1, pa.uint64()))) or 0
+                raise self.error(
+                    f"the label of data row {first_row + large + 1} does not fit in a signed 64-bit integer"
+                ) from None
+        elif not pa.types.is_boolean(labels.type):
+            labels = self._strings(labels, "label", first_row)
+            empty = first_true(pc.equal(labels, ""))
+            if empty is not None:
+                raise self.error(f"the label of data row {first_row + empty + 1} is empty")
+        return Batch(texts, labels, first_row)
+
+    def _refuse_nulls(self, column: pa.Array, what: str, first_row: int) -> None:
+        if column.null_count:
+            null = first_true(column.is_null())
+            if null is not None:
+                raise self.error(f"the {what} of data row {first_row + null + 1} is missing")
+
+    def _strings(self, column: pa.Array, what: str, first_row: int) -> pa.LargeStringArray:
+        self._refuse_nulls(column, what, first_row)
+        if not pa.types.is_large_binary(column.type):
+            # Through binary, since a string array holds whatever bytes the file had.
+            column = column.cast(pa.large_string()).cast(pa.large_binary())
+        try:
+            return column.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            for row, value in enumerate(column, start=first_row + 1):
+                try:
+                    value.as_py().decode()
+                except UnicodeDecodeError as error:
+                    raise self.error(f"the {what} of data row {row} is not valid UTF-8", error) from None
+            raise
+
+
+def first_true(mask: pa.Array) -> int | None:
+    """The index of the first true value."""
+    index: int = pc.index(mask, True).as_py()
+    return None if index < 0 else index
+
+
+def text_and_label(names: Sequence[str], wanted: Wanted) -> tuple[int, int | None]:
+    """The positions of the columns of texts and labels."""
+    if not wanted.labelled:
+        if wanted.text is None and len(names) == 1:
+            return 0, None
+        return _column(names, wanted, "text", wanted.text, TEXT_COLUMNS, wanted.label), None
+    if wanted.text is not None and wanted.text == wanted.label:
+        raise wanted.error(f"the column {wanted.text!r} cannot be both the text and the label")
+    text = _column(names, wanted, "text", wanted.text, TEXT_COLUMNS, wanted.label)
+    return text, _column(names, wanted, "label", wanted.label, LABEL_COLUMNS, names[text])
+
+
+def _column(
+    names: Sequence[str],
+    wanted: Wanted,
+    what: str,
+    given: str | None,
+    usual: Sequence[str],
+    taken: str | None,
+) -> int:
+    if given is not None:
+        found = [index for index, name in enumerate(names) if name == given]
+        if not found:
+            raise wanted.error(
+                f"no column is named {given!r}; give --{what} NAME with one of {_listed(names)}"
+            )
+        if len(found) > 1:
+            raise wanted.error(f"{len(found)} columns are named {given!r}; rename all but one")
+        return found[0]
+    for candidate in usual:
+        found = [i for i, name in enumerate(names) if name.lower() == candidate and name != taken]
+        if len(found) > 1:
+            among = _listed([names[index] for index in found])
+            raise wanted.error(f"several columns may be the {what}; give --{what} NAME with one of {among}")
+        if found:
+            return found[0]
+    raise wanted.error(f"no column is named like a {what}; give --{what} NAME with one of {_listed(names)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:30])
+    if len(names) > 30:
+        return f"{shown} and {len(names) - 30} more"
+    return shown or "its columns (it has none)"

@@ -1,0 +1,225 @@
+"""What the terminal shows: tables, bars and progress, drawn with Rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from logitext.logits import argmax, softmax
+
+if TYPE_CHECKING:
+    from logitext.classifier import Explanation, Share, TextClassifier
+    from logitext.evaluation import Evaluation
+    from logitext.training import Progress as Tell
+
+MOST_CLASSES = 40
+"""Longer lists of classes are cut, saying so."""
+
+
+def console() -> Console:
+    """Return where results go: standard output, coloured only for a person."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+@contextmanager
+def progress() -> Iterator[Tell]:
+    """Show on standard error what training is doing, for a person who waits."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def tell(what: str, share: float) -> None:
+            bar.update(task, description=what, total=1.0, completed=share)
+
+        yield tell
+
+
+def _facts(rows: list[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    return table
+
+
+def number(n: float) -> str:
+    """Write a whole number with thin groups: 1,234,567."""
+    return f"{n:,.0f}"
+
+
+def size(n: float) -> str:
+    """Write a number of bytes."""
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} GB"
+
+
+def training_summary(model: TextClassifier, seconds: float, model_bytes: int, path: str) -> None:
+    """Print what training made."""
+    record = model.training_
+    held_out = record["held_out"]
+    plan = record["plan"]
+    features = [f"{number(block['features'])} {block['name']}" for block in model.features_["blocks"]]
+    rows = [
+        ("rows", number(record["rows"])),
+        ("classes", number(len(model.classes_))),
+        ("features", " + ".join(features)),
+        ("chosen", f"learning rate {plan['learning_rate']:g}, {plan['epochs']} epochs"),
+        ("seconds", f"{seconds:.2f} ({record['text_bytes'] / 1e6 / seconds:.3g} MB/s)"),
+    ]
+    if held_out:
+        rows += [
+            ("held-out accuracy", f"{held_out['accuracy']:.4f} on {number(held_out['rows'])} rows"),
+            ("held-out log loss", f"{held_out['log_loss']:.4f} nats"),
+        ]
+    else:
+        rows.append(("held-out accuracy", "none: too few rows to hold any out"))
+    rows.append(("model", f"{path} ({size(model_bytes)})"))
+    console().print(_facts(rows))
+
+
+def bar(share: float, width: int = 30) -> str:
+    """Draw a share in [0, 1] as a bar."""
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def decision(model: TextClassifier, explanation: Explanation, label: Any, most: int) -> None:
+    """Print the way from logits to the decision, and the n-grams that made it."""
+    out = console()
+    probabilities = softmax(explanation.logits, temperature=model.temperature_)
+    chosen = int(argmax(explanation.logits))
+    order = sorted(range(len(explanation.classes)), key=lambda i: (-explanation.logits[i], i))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    table.add_column("logit", justify="right")
+    table.add_column("probability", justify="right")
+    table.add_column("")
+    for i in order[:MOST_CLASSES]:
+        name = escape(str(explanation.classes[i]))
+        style = "bold" if i == chosen else None
+        logit, probability = float(explanation.logits[i]), float(probabilities[i])
+        table.add_row(name, f"{logit:.3f}", f"{probability:.3f}", bar(probability), style=style)
+    out.print(table)
+    _cut(out, len(order))
+    out.print(f"decision: [bold]{escape(str(explanation.decision))}[/bold] (the largest logit)")
+    shown = explanation.decision if label is None else label
+    index = explanation.classes.index(shown)
+    total, bias = float(explanation.logits[index]), float(explanation.bias[index])
+    strongest = explanation.strongest(shown, most)
+    rest = total - bias - sum(share.amount for share in strongest)
+    table = Table(
+        box=None, pad_edge=False, title=f"what made the logit of {escape(str(shown))}", title_justify="left"
+    )
+    table.add_column("n-gram")
+    table.add_column("adds", justify="right")
+    for share in strongest:
+        table.add_row(spelled(share), f"{share.amount:+.3f}")
+    others = len(explanation.ngrams) - len(strongest)
+    if others:
+        table.add_row(f"{number(others)} other known n-grams", f"{rest:+.3f}")
+    table.add_row("bias", f"{bias:+.3f}")
+    table.add_row("logit", f"{total:+.3f}", style="bold")
+    out.print(table)
+    if explanation.unknown:
+        out.print(f"{number(len(explanation.unknown))} n-grams are unknown to the model")
+
+
+def spelled(share: Share) -> str:
+    """Write an n-gram: words as they are, runs of characters so that their ends are seen (‹ smar›)."""
+    return escape(share.ngram) if share.block == "words" else f"‹{escape(share.ngram)}›"
+
+
+def _cut(out: Console, classes: int) -> None:
+    if classes > MOST_CLASSES:
+        out.print(f"… and {number(classes - MOST_CLASSES)} more classes")
+
+
+def evaluation(result: Evaluation) -> None:
+    """Print an evaluation: the numbers, a row per class, the most confused pairs."""
+    out = console()
+    rows = [
+        ("rows", number(result.rows)),
+        ("accuracy", f"{result.accuracy:.4f}"),
+        ("macro F1", f"{result.macro_f1:.4f}"),
+        ("log loss", f"{result.log_loss:.4f} nats"),
+    ]
+    out.print(_facts(rows))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for name in ("rows", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for score in result.classes:
+        figures = (f"{figure:.3f}" for figure in (score.precision, score.recall, score.f1))
+        table.add_row(escape(str(score.label)), number(score.rows), *figures)
+    out.print(table)
+    confused = result.most_confused()
+    if confused:
+        table = Table(box=None, pad_edge=False)
+        for name in ("most confused: true", "decided"):
+            table.add_column(name)
+        table.add_column("rows", justify="right")
+        for truth, decided, count in confused:
+            table.add_row(escape(str(truth)), escape(str(decided)), number(count))
+        out.print(table)
+
+
+def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) -> None:
+    """Print what a model is: classes, settings, how it was trained, its strongest n-grams."""
+    out = console()
+    record, features = model.training_, model.features_
+    plan, held_out = record["plan"], record["held_out"]
+    blocks = [
+        f"{number(block['features'])} {block['name']} ({low}–{high}-grams)"
+        for block in features["blocks"]
+        for low, high in [features[block["name"].removesuffix("s") + "_ngrams"]]
+    ]
+    changed = {k: v for k, v in model.settings_.items() if v != type(model)().get_params()[k]}
+    rows = [
+        ("model", f"{path} ({size(model_bytes)})"),
+        ("made by", f"logitext {model.library_version_}"),
+        ("classes", number(len(model.classes_))),
+        ("features", " + ".join(blocks)),
+        ("tokens", features["tokens"]),
+        ("temperature", f"{model.temperature_:.4g}"),
+        ("settings", ", ".join(f"{k}={v!r}" for k, v in changed.items()) or "all default"),
+        (
+            "trained on",
+            f"{number(record['rows'])} rows ({size(record['text_bytes'])} of text), {record['fingerprint']}",
+        ),
+        (
+            "plan",
+            f"learning rate {plan['learning_rate']:g}, {plan['epochs']} epochs, batches of {record['batch']}",
+        ),
+        ("tried", f"{len(record['search'])} plans on held-out rows"),
+        ("training loss", " ".join(f"{loss:.3f}" for loss in record["loss_per_epoch"])),
+    ]
+    if held_out:
+        measured = f"accuracy {held_out['accuracy']:.4f}, log loss {held_out['log_loss']:.4f} nats"
+        rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
+    out.print(_facts(rows))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    table.add_column("strongest n-grams")
+    for label in model.classes_.tolist()[:MOST_CLASSES]:
+        names = map(spelled, model.strongest_ngrams(label, ngrams))
+        table.add_row(escape(str(label)), " ".join(names))
+    out.print(table)
+    _cut(out, len(model.classes_))

@@ -1,0 +1,201 @@
+"""Tables of texts in: CSV, TSV, JSON Lines, Parquet, fastText and plain lines.
+
+Every format becomes the same stream of batches, read in bounded memory. An error
+is one sentence that names the file and the data row; data rows count from 1, and
+neither the header nor blank lines of a table are rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from logitext.columns import LABEL_COLUMNS, TEXT_COLUMNS, Batch, Wanted
+from logitext.formats import (
+    FASTTEXT_PREFIX,
+    read_delimited,
+    read_fasttext,
+    read_json_lines,
+    read_lines,
+    read_parquet,
+)
+from logitext.streams import (
+    COMPRESSIONS,
+    Pieces,
+    is_standard_stream,
+    open_pieces,
+    text_pieces,
+    with_first_line,
+)
+
+__all__ = ["FORMATS", "LABEL_COLUMNS", "TEXT_COLUMNS", "Batch", "read", "read_all"]
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
+
+_SNIFFED = "sniffed"
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".ft": "fasttext",
+    ".fasttext": "fasttext",
+    ".txt": _SNIFFED,
+}
+_READERS: dict[str, Callable[[Pieces, Wanted], Iterator[Batch]]] = {
+    "csv": partial(read_delimited, delimiter=","),
+    "tsv": partial(read_delimited, delimiter="\t"),
+    "jsonl": read_json_lines,
+    "fasttext": read_fasttext,
+    "lines": read_lines,
+}
+
+
+def read(
+    path: str | Path,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    labelled: bool = True,
+    format: str | None = None,
+    batch_bytes: int = 8 << 20,
+) -> Iterator[Batch]:
+    """Read a table of texts, with or without labels, batch by batch.
+
+    Memory stays bounded by `batch_bytes` and the longest record. Rows of standard
+    input come out as they arrive. Nothing is opened before the first batch is asked
+    for.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or ``-`` for standard input.
+    text : str, optional
+        The column of texts; guessed from `TEXT_COLUMNS` when not given.
+    label : str, optional
+        The column of labels; guessed from `LABEL_COLUMNS` when not given.
+    labelled : bool, default True
+        Whether to read labels.
+    format : str, optional
+        One of `FORMATS`; by default the suffix decides, and for ``.txt`` and
+        standard input the first line.
+    batch_bytes : int, default 8 MiB
+        About how many bytes of input make a batch.
+
+    Yields
+    ------
+    Batch
+        At least one, none of them empty.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be opened.
+    ValueError
+        When the input is not such a table; one sentence names the file and row.
+
+    Examples
+    --------
+    >>> for batch in read("train.csv", label="topic"):  # doctest: +SKIP
+    ...     print(batch.first_row, len(batch.texts))
+    """
+    source = "standard input" if is_standard_stream(path) else str(path)
+    wanted = Wanted(source, text, label, labelled)
+    if batch_bytes < 1:
+        raise ValueError(f"batch_bytes must be at least 1, not {batch_bytes}.")
+    kind, compression = _format_of(path, format, wanted)
+    if kind == "parquet":
+        yield from read_parquet(path, wanted, batch_bytes)
+        return
+    with open_pieces(path, compression, min(batch_bytes, 1 << 30), source) as pieces:
+        pieces = text_pieces(pieces, source)
+        if kind == _SNIFFED:
+            kind, pieces = _sniffed(pieces, wanted, any_format=is_standard_stream(path))
+        yield from _READERS[kind](pieces, wanted)
+
+
+def read_all(
+    path: str | Path,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    labelled: bool = True,
+    format: str | None = None,
+    batch_bytes: int = 8 << 20,
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    """Read a whole table of texts into memory.
+
+    Parameters
+    ----------
+    path, text, label, labelled, format, batch_bytes
+        As for `read`.
+
+    Returns
+    -------
+    texts : pa.ChunkedArray
+        All texts.
+    labels : pa.ChunkedArray or None
+        All labels; None when they were not asked for.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read` does.
+
+    Examples
+    --------
+    >>> texts, labels = read_all("train.csv")  # doctest: +SKIP
+    """
+    arguments: dict[str, Any] = {"text": text, "label": label, "labelled": labelled}
+    batches = list(read(path, **arguments, format=format, batch_bytes=batch_bytes))
+    texts = pa.chunked_array([batch.texts for batch in batches])
+    return texts, pa.chunked_array([batch.labels for batch in batches]) if labelled else None
+
+
+# Which format
+
+
+def _format_of(path: str | Path, format: str | None, wanted: Wanted) -> tuple[str, str | None]:
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}.")
+    if is_standard_stream(path):
+        if format == "parquet":
+            raise wanted.error(
+                "Parquet cannot be read from a pipe, because its index is at the end; give a file"
+            )
+        return format or _SNIFFED, None
+    stem = Path(path)
+    compression = COMPRESSIONS.get(stem.suffix.lower())
+    if compression is not None:
+        stem = stem.with_suffix("")
+    kind = format or _SUFFIXES.get(stem.suffix.lower())
+    if kind is None:
+        raise wanted.error(
+            f"the suffix {stem.suffix!r} names no known format; the known ones are {', '.join(_SUFFIXES)}, "
+            f"optionally with {' or '.join(COMPRESSIONS)} after them; rename the file or give --format"
+        )
+    if kind == "parquet" and compression is not None:
+        raise wanted.error(f"Parquet compresses itself and cannot be read through {compression}")
+    return kind, compression
+
+
+def _sniffed(pieces: Pieces, wanted: Wanted, *, any_format: bool) -> tuple[str, Pieces]:
+    line, pieces = with_first_line(pieces)
+    if any_format and line.startswith(b"{"):
+        return "jsonl", pieces
+    if line.startswith(FASTTEXT_PREFIX.encode()):
+        return "fasttext", pieces
+    if any_format:
+        known = {*TEXT_COLUMNS, (wanted.text or "").lower()} - {""}
+        for kind, delimiter in (("tsv", b"\t"), ("csv", b",")):
+            names = {name.strip(b' "').lower().decode(errors="replace") for name in line.split(delimiter)}
+            if names & known:
+                return kind, pieces
+    return "lines", pieces

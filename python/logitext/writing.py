@@ -1,0 +1,326 @@
+"""Tables out: JSON Lines, CSV, TSV and Parquet.
+
+A file appears under its name only when it is complete; until then whatever was
+there before stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from logitext.streams import COMPRESSIONS, is_standard_stream
+
+OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
+
+# Each row group costs, and batches of a slow input may hold a single row.
+_ROW_GROUP_ROWS = 1 << 17
+_ROW_GROUP_BYTES = 32 << 20
+
+
+class Writer(Protocol):
+    """Where the rows of a table go."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write some rows."""
+
+
+@contextmanager
+def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writer]:
+    """Open a table for writing.
+
+    A file is written under a hidden name beside its own and renamed when the
+    block ends. When the block raises, nothing is left and an existing file stays.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or ``-`` for standard output.
+    format : str, optional
+        One of `OUTPUT_FORMATS`; by default the suffix decides, and for standard
+        output it is ``jsonl``.
+
+    Yields
+    ------
+    Writer
+        Takes record batches of one schema.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder does not exist.
+    OSError
+        When the file cannot be written.
+    ValueError
+        When the suffix is unknown or, while writing, a value does not fit the format.
+
+    Examples
+    --------
+    >>> with open_writer("answers.jsonl") as writer:  # doctest: +SKIP
+    ...     writer.write(pa.record_batch({"label": ["news"], "probability": [0.75]}))
+    """
+    kind, compression = _format_of(path, format)
+    standard = is_standard_stream(path)
+    with ExitStack() as stack:
+        sink: Any = sys.stdout.buffer if standard else stack.enter_context(_replacing(Path(path)))
+        if compression is not None:
+            sink = stack.enter_context(pa.CompressedOutputStream(pa.PythonFile(sink, "w"), compression))
+        if kind == "parquet":
+            parquet = stack.enter_context(_ParquetWriter(sink))
+            yield parquet
+            parquet.finish()
+        else:
+            yield _TextWriter(sink, _ENCODERS[kind](), flush=standard)
+        if standard:
+            sink.flush()
+
+
+def _format_of(path: str | Path, format: str | None) -> tuple[str, str | None]:
+    if format is not None and format not in OUTPUT_FORMATS:
+        raise ValueError(f"unknown output format {format!r}; the formats are {', '.join(OUTPUT_FORMATS)}.")
+    if is_standard_stream(path):
+        return format or "jsonl", None
+    stem = Path(path)
+    compression = COMPRESSIONS.get(stem.suffix.lower())
+    if compression is not None:
+        stem = stem.with_suffix("")
+    kind = format or stem.suffix.lower().removeprefix(".")
+    if kind not in OUTPUT_FORMATS:
+        raise ValueError(
+            f"{path}: the suffix {stem.suffix!r} names no output format; the known ones are "
+            f"{', '.join('.' + known for known in OUTPUT_FORMATS)}, optionally with "
+            f"{' or '.join(COMPRESSIONS)} after them; rename the file or give --format."
+        )
+    if kind == "parquet" and compression is not None:
+        raise ValueError(f"{path}: Parquet compresses itself and cannot be written through {compression}.")
+    return kind, compression
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends well."""
+    # The file behind a link is replaced, not the link.
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+        if not target.parent.is_dir():
+            raise FileNotFoundError(
+                f"{path}: cannot be written, because the folder {str(path.parent)!r} does not exist."
+            ) from None
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path}: cannot be written, because it is a folder.")
+    if mode is not None and not stat.S_ISREG(mode):
+        # A device or a named pipe is written to; renaming would replace it.
+        with open(target, "wb") as device:
+            yield device
+        return
+    hidden = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        with open(hidden, "xb") as file:
+            yield file
+        if mode is not None:
+            hidden.chmod(stat.S_IMODE(mode))
+        _synchronize(hidden, os.O_RDWR)
+        hidden.replace(target)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
+    # The rename itself; some file systems and Windows refuse to sync a folder.
+    with suppress(OSError):
+        _synchronize(target.parent, os.O_RDONLY)
+
+
+def _synchronize(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _TextWriter:
+    def __init__(self, sink: Any, encode: Callable[[pa.RecordBatch], pa.Buffer], *, flush: bool) -> None:
+        self._sink = sink
+        self._encode = encode
+        self._flush = flush
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._sink.write(self._encode(batch))
+        if self._flush:
+            self._sink.flush()
+
+
+class _ParquetWriter:
+    """Gathers batches into row groups of a useful size."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._parquet: pq.ParquetWriter | None = None
+        self._held: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._sink, batch.schema, compression="zstd")
+        self._held.append(batch)
+        rows = sum(held.num_rows for held in self._held)
+        size = sum(held.nbytes for held in self._held)
+        if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
+            self._write_group()
+
+    def finish(self) -> None:
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._sink, pa.schema([]))
+        if self._held:
+            self._write_group()
+        self._parquet.close()
+
+    def _write_group(self) -> None:
+        if self._parquet is not None:
+            self._parquet.write_table(pa.Table.from_batches(self._held))
+            self._held = []
+
+    def __enter__(self) -> _ParquetWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Closed here even after an error, or it would be when it is collected,
+        # on a file that is gone by then.
+        if self._parquet is not None and self._parquet.is_open:
+            with suppress(Exception):
+                self._parquet.close()
+
+
+# CSV and TSV
+
+
+class _Delimited:
+    def __init__(self, delimiter: str) -> None:
+        self._delimiter = delimiter
+        self._names: list[str] | None = None
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.Buffer:
+        table = pa.Table.from_batches([batch])
+        while any(pa.types.is_struct(field.type) for field in table.schema):
+            table = table.flatten()
+        for index, field in enumerate(table.schema):
+            if pa.types.is_nested(field.type):
+                raise ValueError(
+                    f"the column {field.name!r} holds {field.type}, which CSV and TSV cannot; "
+                    "write JSON Lines or Parquet."
+                )
+            if pa.types.is_dictionary(field.type):
+                decoded = table.column(index).cast(field.type.value_type)
+                table = table.set_column(index, field.name, decoded)
+        if self._names not in (None, table.column_names):
+            raise ValueError(f"the columns changed from {self._names} to {table.column_names}.")
+        options = pyarrow.csv.WriteOptions(include_header=self._names is None, delimiter=self._delimiter)
+        self._names = table.column_names
+        sink = pa.BufferOutputStream()
+        pyarrow.csv.write_csv(table, sink, options)
+        return sink.getvalue()
+
+
+# JSON Lines
+
+# Text is made column by column: a Python object per value would take longer than
+# classifying does.
+
+
+def _json_lines(batch: pa.RecordBatch) -> pa.Buffer:
+    if not batch.num_rows:
+        return pa.py_buffer(b"")
+    fields = list(zip(batch.schema.names, batch.columns, strict=True))
+    rows = _json_object(fields, batch.num_rows, "", "}\n")
+    # The rows already lie one after the other.
+    length: int = pc.sum(pc.binary_length(rows)).as_py()
+    return rows.buffers()[2].slice(0, length)
+
+
+def _json(column: pa.Array, path: str) -> pa.Array:
+    """The JSON text of every value of a column, called `path` in messages."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        values = pc.take(_json(column.dictionary, path), column.indices)
+    elif pa.types.is_null(kind):
+        values = pa.nulls(len(column), pa.large_string())
+    elif pa.types.is_struct(kind):
+        fields = [(field.name, child) for field, child in zip(kind, column.flatten(), strict=True)]
+        values = _json_object(fields, len(column), f"{path}.", "}")
+    elif pa.types.is_map(kind):
+        keys = _json_string(column.keys.cast(pa.large_string()))
+        items = pc.binary_join_element_wise(keys, _json(column.items, path), _scalar(": "))
+        values = _json_collection(column, items, "{", "}")
+    elif pa.types.is_fixed_size_list(kind):
+        values = _json(column.cast(pa.large_list(kind.value_type)), path)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        values = _json_collection(column, _json(column.values, path), "[", "]")
+    elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        values = column.cast(pa.large_string())
+    elif pa.types.is_floating(kind):
+        values = _json_fraction(column, path)
+    else:
+        values = _json_string(column.cast(pa.large_string()))
+    return pc.if_else(column.is_valid(), values, _scalar("null"))
+
+
+def _json_object(fields: list[tuple[str, pa.Array]], rows: int, path: str, end: str) -> pa.Array:
+    parts: list[Any] = []
+    for name, column in fields:
+        before = ", " if parts else "{"
+        parts.append(_scalar(f"{before}{json.dumps(name, ensure_ascii=False)}: "))
+        parts.append(_json(column, path + name))
+    if not parts:
+        return pa.repeat(_scalar("{" + end), rows)
+    return pc.binary_join_element_wise(*parts, _scalar(end), _scalar(""))
+
+
+def _json_collection(column: pa.Array, items: pa.Array, start: str, end: str) -> pa.Array:
+    # Offsets go with the column's own slice, the items are all there are.
+    lists = pa.LargeListArray.from_arrays(column.offsets.cast(pa.int64()), items)
+    inside = pc.binary_join(lists, _scalar(", "))
+    return pc.binary_join_element_wise(_scalar(start), inside, _scalar(end), _scalar(""))
+
+
+def _json_fraction(column: pa.Array, path: str) -> pa.Array:
+    finite = pc.is_finite(column).fill_null(True)
+    odd: int = pc.index(finite, False).as_py()
+    if odd >= 0:
+        raise ValueError(f"the column {path!r} holds {column[odd].as_py()}, which JSON cannot.")
+    # Arrow writes the shortest decimal that reads back as the same number, but
+    # whole numbers without the point that keeps them fractions.
+    text = column.cast(pa.large_string())
+    whole = pc.invert(pc.match_substring_regex(text, "[.e]"))
+    return pc.if_else(whole, pc.binary_join_element_wise(text, _scalar(".0"), _scalar("")), text)
+
+
+def _json_string(text: pa.LargeStringArray) -> pa.Array:
+    quoted = pc.binary_join_element_wise(_scalar('"'), text, _scalar('"'), _scalar(""))
+    escaped = pc.match_substring_regex(text, r'["\\\x00-\x1f]').fill_null(False)
+    few = [json.dumps(value, ensure_ascii=False) for value in text.filter(escaped).to_pylist()]
+    return pc.replace_with_mask(quoted, escaped, pa.array(few, pa.large_string())) if few else quoted
+
+
+def _scalar(text: str) -> pa.Scalar:
+    return pa.scalar(text, pa.large_string())
+
+
+_ENCODERS: dict[str, Callable[[], Callable[[pa.RecordBatch], pa.Buffer]]] = {
+    "jsonl": lambda: _json_lines,
+    "csv": partial(_Delimited, ","),
+    "tsv": partial(_Delimited, "\t"),
+}
