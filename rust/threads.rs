@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn every_item_is_done_once_for_any_number_of_threads() {
         for threads in [1, 2, 5, 100] {
-            let mut done = vec![0u8; 37];
+            let mut done = [0u8; 37];
             let work: Vec<&mut u8> = done.iter_mut().collect();
             share(threads, work, || (), |(), item| *item += 1);
             assert!(done.iter().all(|&n| n == 1));

@@ -95,7 +95,7 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
     console().print(_facts(rows))
 
 
-def bar(share: float, width: int = 30) -> str:
+def bar(share: float, width: int = 24) -> str:
     """Draw a share in [0, 1] as a bar."""
     eighths = round(share * width * 8)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh clone: `make demo` and `make test`.
+# Each sets up what it needs in .venv; nothing is installed outside this folder.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python of at least 3.11 there is; or say PYTHON=/path/to/python.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(name))))
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUST := $(wildcard rust/*.rs) Cargo.toml Cargo.lock rustfmt.toml
+
+.PHONY: help demo test check format build bench-train clean tools
+
+help:           ## show this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+demo: build     ## train on examples/headlines.csv and follow one sentence to its decision
+	@$(BIN)/python examples/demo.py
+
+test: check     ## lints, types, Rust tests, Python tests
+	cargo test --release --quiet
+	$(BIN)/python -m pytest
+
+check: build    ## lints, types and formatting
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --features python -- -D warnings
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy --no-error-summary
+
+format: build   ## bring the code into form
+	cargo fmt
+	$(BIN)/ruff format --quiet
+	$(BIN)/ruff check --fix --quiet
+
+bench-train: build  ## train and predict against scikit-learn, on LOGITEXT_DATA
+	$(BIN)/python -m benches.train_predict
+
+build: $(VENV)/built  ## compile the core and install everything into .venv
+
+$(VENV)/built: $(VENV)/made pyproject.toml $(RUST)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras dev
+	@touch $@
+
+$(VENV)/made: | tools
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
+	@touch $@
+
+tools:
+	@if [ -z "$(PYTHON)" ]; then echo 'Python 3.11 or later is missing. Get it from python.org, or on Debian: apt install python3 python3-venv'; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Python lacks venv. On Debian: apt install python3-venv'; exit 1; }
+	@command -v cargo >/dev/null || { echo 'cargo (Rust) is missing. Get it from rustup.rs, or on Debian: apt install cargo'; exit 1; }
+	@command -v cc >/dev/null || { echo 'a C linker (cc) is missing. On Debian: apt install gcc'; exit 1; }
+
+clean:          ## remove what was built
+	rm -rf $(VENV) target
