@@ -34,7 +34,7 @@ def worked_example() -> None:
     print(f"their sum      {sum(exponentials):.2f}  (adding the rounded terms gives {rounded:.2f})")
     for name, p in zip(classes, lt.softmax(logits), strict=True):
         print(f"probability    {p:.2f}  {screen.bar(float(p)):<20} {name}")
-    print(f"decision       {classes[int(lt.argmax(logits))]}: the largest logit; no softmax is needed for that")
+    print(f"decision       {classes[int(lt.argmax(logits))]}: the largest logit; that needs no softmax")
     moved = [z + 1000 for z in logits]
     shares = ", ".join(f"{p:.2f}" for p in lt.softmax(moved))
     print(f"logits + 1000  {shares}: the same, and nothing overflows")
