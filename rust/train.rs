@@ -303,7 +303,7 @@ impl Worker<'_> {
         for (piece, rows) in pieces(rows).enumerate() {
             let Ok(piece) = self.exchange.steps[piece].read() else { return };
             for (&row, steps) in rows.iter().zip(piece.steps.chunks_exact(classes)) {
-                if steps[0] == 0.0 {
+                if steps[self.examples.labels[row as usize] as usize] == 0.0 {
                     continue; // a row that teaches nothing: see `SURE`
                 }
                 for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut shard.weights) {
