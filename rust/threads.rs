@@ -4,8 +4,8 @@
 //! thread costs about 20 µs to start: callers hand out pieces of work that
 //! last longer than that.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 
 /// Hand the items of `work` to at most `threads` threads, in order, each
 /// thread with a scratch of its own. Returns when all is done.
@@ -59,16 +59,21 @@ pub fn row_ranges(offsets: &[i64], target: i64) -> Vec<std::ops::Range<usize>> {
     ranges
 }
 
-/// A barrier that spins: phases between two of them last microseconds.
+/// A barrier that spins at first: phases between two of them last microseconds.
 ///
-/// After a short spin it yields, so it stays polite where there are fewer
-/// cores than threads.
+/// Who has spun for long sleeps: where other processes want the cores, an idle
+/// core lets the thread that is waited for run at once.
 pub struct SpinBarrier {
     threads: usize,
     arrived: AtomicUsize,
     generation: AtomicUsize,
     broken: AtomicBool,
+    sleepers: Mutex<usize>,
+    wake: Condvar,
 }
+
+/// About 20 µs.
+const SPINS: u32 = 1000;
 
 /// Breaks the barrier if dropped by a panic: the others must not wait for ever.
 pub struct BreakOnPanic<'b>(&'b SpinBarrier);
@@ -77,6 +82,7 @@ impl Drop for BreakOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.broken.store(true, Ordering::Release);
+            self.0.wake_sleepers();
         }
     }
 }
@@ -84,8 +90,14 @@ impl Drop for BreakOnPanic<'_> {
 impl SpinBarrier {
     /// A barrier for `threads` threads.
     pub fn new(threads: usize) -> Self {
-        let zero = || AtomicUsize::new(0);
-        Self { threads, arrived: zero(), generation: zero(), broken: AtomicBool::new(false) }
+        Self {
+            threads,
+            arrived: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+            sleepers: Mutex::new(0),
+            wake: Condvar::new(),
+        }
     }
 
     /// To be held by each thread as long as others may wait for it.
@@ -104,17 +116,36 @@ impl SpinBarrier {
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
             self.arrived.store(0, Ordering::Relaxed);
             self.generation.store(generation.wrapping_add(1), Ordering::Release);
+            self.wake_sleepers();
             return true;
         }
-        let mut spins = 0u32;
-        while self.generation.load(Ordering::Acquire) == generation {
-            if self.broken.load(Ordering::Relaxed) {
-                return false;
+        let waiting =
+            || self.generation.load(Ordering::Acquire) == generation && !self.broken.load(Ordering::Acquire);
+        for _ in 0..SPINS {
+            if !waiting() {
+                break;
             }
-            spins += 1;
-            if spins < 4096 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            std::hint::spin_loop();
         }
-        true
+        if waiting() {
+            // Nothing panics while it holds this lock, so it cannot be poisoned.
+            if let Ok(mut sleepers) = self.sleepers.lock() {
+                *sleepers += 1;
+                while waiting() {
+                    let Ok(woken) = self.wake.wait(sleepers) else { return false };
+                    sleepers = woken;
+                }
+                *sleepers -= 1;
+            }
+        }
+        !self.broken.load(Ordering::Acquire)
+    }
+
+    /// The lock orders this after a sleeper's last look and before its sleep, or after both.
+    fn wake_sleepers(&self) {
+        if self.sleepers.lock().is_ok_and(|sleepers| *sleepers > 0) {
+            self.wake.notify_all();
+        }
     }
 }
 

@@ -27,7 +27,8 @@ F32 = NDArray[np.float32]
 Progress = Callable[[str, float], None]
 """Told what is being done and which share of it is."""
 
-BATCH = 32
+SMALL_BATCH, LARGE_BATCH, LARGE = 32, 64, 10_000
+"""Rows a batch, and from how many rows on it is the large one: fewer waits between threads."""
 SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
 WEIGHT_BYTES = 96 << 20
@@ -133,6 +134,7 @@ class Workshop:
         self.examples = examples
         self.settings = settings
         self.progress = progress
+        self.batch = SMALL_BATCH if len(examples) < LARGE else LARGE_BATCH
         self._counted: dict[str, Block] = {}
 
     def blocks(self, chars: bool) -> list[Block]:
@@ -171,7 +173,7 @@ class Workshop:
             while len(order):
                 done, part, scale, finite = _core.train(
                     lists, self.examples.codes, self.examples.row_weights, order,
-                    learning_rate=plan.learning_rate, l2=self.settings.l2, batch=BATCH,
+                    learning_rate=plan.learning_rate, l2=self.settings.l2, batch=self.batch,
                     seen=seen, total=total, scale=scale, weights=trained.weights, bias=trained.bias,
                     threads=self.settings.threads, budget=SLICE_SECONDS,
                 )  # fmt: skip
@@ -272,7 +274,7 @@ class Search:
             shorter = Plan(plan.char_ngrams, plan.learning_rate, plan.epochs // 2)
             if self.loss(shorter) < 1.005 * self.loss(plan):
                 return shorter
-            if self.loss(longer) < 0.995 * self.loss(plan):
+            if self.loss(longer) < 0.99 * self.loss(plan):
                 return longer
         return plan
 
@@ -352,7 +354,7 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
         "text_bytes": int(size),
         "fingerprint": _fingerprint(fingerprints, examples),
         "plan": asdict(plan),
-        "batch": BATCH,
+        "batch": whole.batch,
         "least_document_frequency": {block.name: block.least for block in trained.blocks},
         "loss_per_epoch": trained.losses,
         "search": [{**asdict(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
