@@ -1,0 +1,1 @@
+"""Measures against peers: the answer is checked first, then the time."""

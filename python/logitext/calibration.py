@@ -1,11 +1,17 @@
 """Maps from logits to logits whose softmax means what it says."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from logitext.logits import softmax
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import ArrayLike
 
 LOWEST, HIGHEST = 1 / 64, 64.0
 

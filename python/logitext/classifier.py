@@ -6,17 +6,20 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from logitext import _core, modelfile
 from logitext.evaluation import Evaluation, evaluate
-from logitext.features import Block, as_labels, as_texts, buffers
+from logitext.features import Block, arrow_strings, as_labels, as_texts, buffers
 from logitext.logits import argmax, softmax
 from logitext.training import Examples, Progress, Settings, Trained, fit, recipe
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
 
 __all__ = ["Explanation", "NotFittedError", "TextClassifier", "load"]
 
@@ -510,7 +513,7 @@ class TextClassifier:
         self._fitted()
         if not isinstance(text, str):
             raise ValueError(f"explain takes one text, got {type(text).__name__}")
-        z = self.logits([text])[0]
+        z = self.logits(arrow_strings([text]))[0]
         names, rows, values = _core.features(text, self._layer())
         known = rows >= 0
         weights: NDArray[np.float32] = self._arrays["weights"]

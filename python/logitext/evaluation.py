@@ -1,13 +1,18 @@
 """Numbers from logits and labels: anyone's logits, nothing of text."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from logitext.logits import argmax, cross_entropy
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ClassScore", "Evaluation", "accuracy", "evaluate", "log_loss"]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from logitext import _core
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
 
 MANY_TEXTS = 1000
 """From so many texts on, an n-gram must stand in two of them to be kept."""
@@ -51,6 +54,49 @@ def as_column(values: Any, what: str) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return array
+
+
+def arrow_numbers(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Wrap a NumPy array of numbers as an Arrow array, without a copy.
+
+    ``pyarrow.array`` would do, but imports pandas where that is installed: 0.2 s.
+
+    Parameters
+    ----------
+    array : array of int or float, shape (n,)
+    mask : bool array, shape (n,), optional
+        True where the value is null.
+
+    Returns
+    -------
+    pyarrow.Array
+    """
+    array = np.ascontiguousarray(array)
+    valid = None if mask is None else pa.py_buffer(np.packbits(~mask, bitorder="little"))
+    kind = pa.from_numpy_dtype(array.dtype)
+    return pa.Array.from_buffers(kind, len(array), [valid, pa.py_buffer(array)])
+
+
+def arrow_strings(strings: list[str]) -> pa.LargeStringArray:
+    """Return a list of strings as an Arrow array, without importing pandas.
+
+    Parameters
+    ----------
+    strings : list of str
+
+    Returns
+    -------
+    pyarrow.LargeStringArray
+
+    Raises
+    ------
+    UnicodeEncodeError
+        If a string holds a lone surrogate.
+    """
+    encoded = [string.encode() for string in strings]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    data = pa.py_buffer(b"".join(encoded))
+    return pa.LargeStringArray.from_buffers(len(strings), pa.py_buffer(offsets), data)
 
 
 def _to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:

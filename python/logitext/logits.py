@@ -10,16 +10,21 @@ sums to 1, and the decision needs none of it: it is the largest logit.
 ``-inf``, or holds ``+inf`` or NaN, is NaN in that row alone.
 """
 
-from typing import Any, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from logitext import _core
 
-__all__ = ["argmax", "cross_entropy", "log_softmax", "logsumexp", "softmax", "top_k"]
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.floating[Any]]
+    Floats = NDArray[np.floating[Any]]
+
+__all__ = ["argmax", "cross_entropy", "log_softmax", "logsumexp", "softmax", "top_k"]
 
 
 def _rows(z: ArrayLike, temperature: float = 1.0) -> tuple[Floats, np.dtype[Any], tuple[int, ...]]:

@@ -15,6 +15,8 @@ We write the file ourselves: the library's writer does not fsync, makes the file
 reports a full disk as a bare ``Exception``; older ones write over a file the arrays are mapped from.
 """
 
+from __future__ import annotations
+
 import codecs
 import errno
 import hashlib
@@ -22,14 +24,12 @@ import json
 import math
 import mmap
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from logitext.modelschema import (
     ARRAYS,
@@ -46,6 +46,10 @@ from logitext.modelschema import (
     is_count,
     require,
 )
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
 
 __all__ = ["FEATURES_VERSION", "FORMAT_VERSION", "ModelFileError", "bucket_bits", "load", "save"]
 
@@ -328,7 +332,7 @@ def _write(path: Path, parts: list[memoryview]) -> None:
         raise FileNotFoundError(errno.ENOENT, f"The folder to save {name} in does not exist", folder)
     old = os.stat(target).st_mode if os.path.exists(target) else None
     require(old is None or stat.S_ISREG(old), "a model file can only replace a regular file")
-    temporary = os.path.join(folder, f".logitext-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".logitext-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb", buffering=0) as file:
             if old is not None:

@@ -6,14 +6,19 @@ shapes, and `check_values` reads through the arrays, in chunks, so that it alloc
 at about the speed of memory.
 """
 
+from __future__ import annotations
+
 import codecs
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
 
 __all__ = [
     "ARRAYS",
@@ -34,7 +39,7 @@ __all__ = [
 FORMAT_VERSION = 1
 FEATURES_VERSION = 1
 
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
 Shapes: TypeAlias = Mapping[str, Sequence[int]]
 
 # In the order of the file: widest dtype first, so that every array is aligned (and so that the

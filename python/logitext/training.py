@@ -11,19 +11,23 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from logitext import _core
 from logitext.calibration import fit_temperature
 from logitext.evaluation import accuracy, log_loss
-from logitext.features import Block, buffers, count_block
+from logitext.features import Block, arrow_numbers, buffers, count_block
 
-U32 = NDArray[np.uint32]
-F32 = NDArray[np.float32]
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
+
+    U32 = NDArray[np.uint32]
+    F32 = NDArray[np.float32]
+
 Progress = Callable[[str, float], None]
 """Told what is being done and which share of it is."""
 
@@ -90,7 +94,7 @@ class Examples:
 
     def take(self, rows: U32) -> Examples:
         weights = None if self.row_weights is None else self.row_weights[rows]
-        return Examples(self.texts.take(pa.array(rows)), self.codes[rows], self.classes, weights)
+        return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights)
 
 
 def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) -> NDArray[np.int64]:

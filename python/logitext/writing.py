@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -129,7 +128,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         with open(target, "wb") as device:
             yield device
         return
-    hidden = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+    hidden = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}.part")
     try:
         with open(hidden, "xb") as file:
             yield file
