@@ -462,13 +462,14 @@ ERRORS: list[tuple[str, bytes, dict[str, Any], str]] = [
         "x.txt",
         b"a\n",
         {"labelled": False, "text": "body"},
-        "read as plain lines, which have no columns to name; drop --text and --label or give --format.",
+        "read as plain lines, which have no columns to name; drop --text and --label or give --input-format.",
     ),
     (
         "x.ft",
         b"__label__a b\n",
         {"label": "topic"},
-        "read as fastText lines, which have no columns to name; drop --text and --label or give --format.",
+        "read as fastText lines, which have no columns to name; drop --text and --label "
+        "or give --input-format.",
     ),
     # Rows of CSV and TSV
     ("x.csv", b"text,label\na,b\n\nc,d,e\n", {}, "data row 2 has 3 fields, but the header has 2."),
@@ -567,7 +568,7 @@ ERRORS: list[tuple[str, bytes, dict[str, Any], str]] = [
         b"a\n",
         {},
         "plain lines hold no labels; give CSV, TSV, JSON Lines, Parquet or fastText lines, "
-        "or name the format with --format.",
+        "or name the format with --input-format.",
     ),
     # Encodings and other files
     ("x.csv", "text,label\na,b\n".encode("utf-16"), {}, "is UTF-16; save it as UTF-8."),
@@ -615,7 +616,7 @@ ERRORS: list[tuple[str, bytes, dict[str, Any], str]] = [
         {},
         "the suffix '.xlsx' names no known format; the known ones are .csv, .tsv, .jsonl, .ndjson, .json, "
         ".parquet, .pq, .ft, .fasttext, .txt, optionally with .gz or .zst after them; rename the file or "
-        "give --format.",
+        "give --input-format.",
     ),
     ("x.parquet.gz", b"", {}, "Parquet compresses itself and cannot be read through gzip."),
 ]

@@ -26,6 +26,9 @@ __all__ = ["Explanation", "NotFittedError", "TextClassifier", "load"]
 NAMED_PER_CLASS = 100
 """The strongest n-grams of each class are kept with their spelling."""
 
+LONGEST_NAME = 200
+"""A text may be one word of 100 MB: of its name the beginning is kept, in characters."""
+
 Ngrams = tuple[int, int] | Literal["auto"] | None
 
 
@@ -757,7 +760,8 @@ def _spell(
     for block in blocks:
         own = named[(named >= first) & (named < first + len(block))] - np.uint32(first)
         wanted = (block.hashes[own], block.first_row[own])
-        names += _core.spell(buffers(texts), recipe(settings), block.name, *wanted)
+        for name in _core.spell(buffers(texts), recipe(settings), block.name, *wanted):
+            names.append(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
         first += len(block)
     return names
 

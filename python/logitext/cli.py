@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from logitext import _core
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from logitext.classifier import TextClassifier
 
@@ -27,32 +31,51 @@ Command = Callable[..., Any]
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 could not be done, 2 wrong command line."""
+    _open_standard_streams()
+    code = DONE
     try:
-        cli.main(standalone_mode=False)
+        # Not by click's own `main`, which exits with 1 where a pipe was closed.
+        with suppress(click.exceptions.Exit), cli.make_context("logitext", sys.argv[1:]) as context:
+            cli.invoke(context)
         sys.stdout.flush()
-        code = DONE
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\ninterrupted" if sys.stderr.isatty() else "interrupted", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has enough: nothing more to say, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+        pass  # Whoever read us has enough.
     except (ValueError, OSError, MemoryError) as error:
         print(f"error: {_sentence(error)}", file=sys.stderr)
         code = FAILED
+    _close_standard_output()
     sys.exit(code)
 
 
+def _open_standard_streams() -> None:
+    """Whatever the locale says, text is UTF-8; a stream that was closed is an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8")
+
+
+def _close_standard_output() -> None:
+    """What cannot be written now is not tried again, and complained about, at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _sentence(error: BaseException) -> str:
+    message = str(error)
     if isinstance(error, MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+        message = "out of memory"
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(message.split())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,74 +89,75 @@ def cli() -> None:
     """
 
 
-_FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
+"""Those of `logitext.tables`, which takes longer to import than help takes to print."""
 
-
-def _input_options(labelled: bool) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        options = [
-            click.option("--text", metavar="NAME", help="Column of the texts (guessed by default)."),
-            click.option(
-                "--input-format", type=click.Choice(_FORMATS), help="By default the suffix decides."
-            ),
-            click.option(
-                "--threads", type=click.IntRange(min=1), help="CPUs to use (default: all available)."
-            ),
-        ]
-        if labelled:
-            options.insert(
-                1, click.option("--label", metavar="NAME", help="Column of the labels (guessed by default).")
-            )
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+_text = click.option("--text", metavar="NAME", help="Column of the texts (guessed by default).")
+_label = click.option("--label", metavar="NAME", help="Column of the labels (guessed by default).")
+_input_format = click.option(
+    "--input-format",
+    metavar="FORMAT",
+    type=click.Choice(FORMATS),
+    help=f"{', '.join(FORMATS)} (default: what the suffix says).",
+)
+_threads = click.option(
+    "--threads", metavar="N", type=click.IntRange(min=1), help="CPUs to use (default: all available)."
+)
 
 
 class NgramRange(click.ParamType[Any]):
-    """``2-5``, ``none`` or ``auto``."""
+    """``2-5``, ``3``, ``none`` or ``auto``."""
 
-    name = "LOW-HIGH|none|auto"
+    name = "low-high|none|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in ("auto", "none"):
-            return {"auto": "auto", "none": None}[value]
-        try:
-            low, _, high = str(value).partition("-")
-            return int(low), int(high or low)
-        except ValueError:
-            self.fail(f"{value!r} is not LOW-HIGH, none or auto", param, ctx)
+            return None if value == "none" else value
+        found = re.fullmatch("([1-8])(?:-([1-8]))?", value)
+        if found is None or found[1] > (found[2] or found[1]):
+            self.fail(f"{value!r} is not LOW-HIGH from 1 to 8, none or auto.", param, ctx)
+        return int(found[1]), int(found[2] or found[1])
 
 
-class NumberOrAuto(click.ParamType[Any]):
-    """A number, or ``auto``."""
+class OrAuto(click.ParamType[Any]):
+    """A number of some kind, or ``auto``."""
 
-    name = "NUMBER|auto"
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind = kind
+        self.name = f"{'integer' if isinstance(kind, click.IntRange) else 'number'}|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto":
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number or auto", param, ctx)
+        return value if value == "auto" else self.kind.convert(value, param, ctx)
 
 
 @cli.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="MODEL", required=True, help="The model file to write.")
-@_input_options(labelled=True)
+@_text
+@_label
+@_input_format
+@_threads
 @click.option("--word-ngrams", type=NgramRange(), default="auto", help="Runs of words (auto: 1-2).")
 @click.option(
     "--char-ngrams", type=NgramRange(), default="auto", help="Runs of characters (auto: 2-5 or none)."
 )
-@click.option("--tokens", type=click.Choice(["unicode", "whitespace"]), default="unicode", show_default=True)
-@click.option("--learning-rate", type=NumberOrAuto(), default="auto", show_default=True)
-@click.option("--epochs", type=NumberOrAuto(), default="auto", show_default=True)
-@click.option("--l2", type=NumberOrAuto(), default="auto", show_default=True)
+@click.option(
+    "--tokens",
+    type=click.Choice(["unicode", "whitespace"]),
+    default="unicode",
+    show_default=True,
+    help="Cut by the rules of Unicode, or at white space only.",
+)
+@click.option(
+    "--learning-rate", type=OrAuto(click.FloatRange(0, min_open=True)), default="auto", help="Step size."
+)
+@click.option("--epochs", type=OrAuto(click.IntRange(1)), default="auto", help="Passes over the rows.")
+@click.option("--l2", type=OrAuto(click.FloatRange(0)), default="auto", help="Penalty on weights (auto: 0).")
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+    help="Of the order of rows and of what is held out.",
+)  # fmt: skip
 def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     """Learn a model from labelled texts.
 
@@ -149,49 +173,60 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     from logitext import TextClassifier, screen
     from logitext.tables import read_all
 
-    _check_output(output)
+    _check_output(output, *inputs)
+    model = TextClassifier(
+        word_ngrams=options["word_ngrams"],
+        char_ngrams=options["char_ngrams"],
+        tokens=options["tokens"],
+        learning_rate=options["learning_rate"],
+        epochs=options["epochs"],
+        l2=options["l2"],
+        class_weight="balanced" if options["balanced"] else None,
+        threads=options["threads"],
+        random_state=options["seed"],
+    )
     start = time.perf_counter()
     with screen.progress() as tell:
-        read = partial(read_all, text=options["text"], label=options["label"], format=options["input_format"])
-        texts: list[pa.Array] = []
-        labels: list[pa.Array] = []
-        for path in inputs:
-            some_texts, some_labels = read(path)
-            texts += some_texts.chunks
-            labels += some_labels.chunks if some_labels is not None else []
-        model = TextClassifier(
-            word_ngrams=options["word_ngrams"],
-            char_ngrams=options["char_ngrams"],
-            tokens=options["tokens"],
-            learning_rate=options["learning_rate"],
-            epochs=options["epochs"],
-            l2=options["l2"],
-            class_weight="balanced" if options["balanced"] else None,
-            threads=options["threads"],
-            random_state=options["seed"],
-        )
-        kinds = {chunk.type for chunk in labels}
+        tables = [read_all(path, **_how_to_read(options)) for path in inputs]
+        texts = pa.chunked_array([chunk for texts, _ in tables for chunk in texts.chunks])
+        chunks = [chunk for _, labels in tables if labels is not None for chunk in labels.chunks]
+        kinds = sorted({str(chunk.type) for chunk in chunks})
         if len(kinds) > 1:
-            raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(map(str, kinds))}")
-        model.fit(pa.chunked_array(texts), pa.chunked_array(labels), progress=tell)
+            raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(kinds)}")
+        model.fit(texts, pa.chunked_array(chunks), progress=tell)
         model.save(output)
     screen.training_summary(model, time.perf_counter() - start, os.path.getsize(output), output)
 
 
-def _check_output(output: str) -> None:
-    """Before the work, not after it."""
+def _how_to_read(options: dict[str, Any]) -> dict[str, Any]:
+    return {"text": options["text"], "label": options.get("label"), "format": options["input_format"]}
+
+
+def _check_output(output: str, *inputs: str) -> None:
+    """Find out before the work, not after it, whether a model can be written."""
+    if output == "-":
+        raise ValueError("a model cannot be written to standard output: name a file")
     folder = Path(output).parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist: make it first")
-    if Path(output).is_dir():
-        raise IsADirectoryError(f"{output} is a folder: name a file")
+        raise FileNotFoundError(f"{output}: cannot be written, because the folder '{folder}' does not exist")
+    if Path(output).exists() and not Path(output).is_file():
+        raise ValueError(f"{output}: cannot be written, because it is a folder or a device")
+    _refuse_to_replace(inputs, output)
+
+
+def _refuse_to_replace(inputs: tuple[str, ...], output: str) -> None:
+    for path in inputs:
+        if os.path.isfile(path) and os.path.exists(output) and os.path.samefile(path, output):
+            raise ValueError(f"{output}: is an input, and would be lost if it were written to")
 
 
 @cli.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", metavar="OUT", default="-", help="File to write (default: standard output).")
-@_input_options(labelled=False)
+@_text
+@_input_format
+@_threads
 @click.option("--logits", is_flag=True, help="Add the raw logit of every class.")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every class.")
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="Add the N most probable labels.")
@@ -219,12 +254,13 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
     classifier.threads = options["threads"]
     if options["top_k"] is not None:
         options["top_k"] = min(options["top_k"], len(classifier.classes_))
-    batches = read(source, text=options["text"], labelled=False, format=options["input_format"])
-    flat = _is_flat(output, options["output_format"])
+    _refuse_to_replace((model, source), output)
+    how = {**_how_to_read(options), "labelled": False, "batch_bytes": 2 << 20}  # less to hold, no slower
+    batches = read(source, **how)
     with open_writer(output, format=options["output_format"]) as writer:
         for batch in batches:
             for texts in _slices(batch.texts, len(classifier.classes_)):
-                writer.write(_answers(classifier, texts, options, flat))
+                writer.write(_answers(classifier, texts, options, nested=writer.nested))
 
 
 def _slices(texts: pa.LargeStringArray, classes: int) -> Iterator[pa.LargeStringArray]:
@@ -234,14 +270,8 @@ def _slices(texts: pa.LargeStringArray, classes: int) -> Iterator[pa.LargeString
         yield texts.slice(begin, rows)
 
 
-def _is_flat(output: str, output_format: str | None) -> bool:
-    """Whether the output is a table of text, without room for lists."""
-    name = output.removesuffix(".gz").removesuffix(".zst")
-    return (output_format or Path(name).suffix.removeprefix(".")) in ("csv", "tsv")
-
-
 def _answers(
-    model: TextClassifier, texts: pa.LargeStringArray, options: dict[str, Any], flat: bool
+    model: TextClassifier, texts: pa.LargeStringArray, options: dict[str, Any], *, nested: bool
 ) -> pa.RecordBatch:
     """Columns `label` and `probability`, and what else was asked for."""
     import numpy as np
@@ -259,7 +289,7 @@ def _answers(
         "label": labels.take(pa.array(decided, mask=unsure)),
         "probability": pa.array(chosen),
     }
-    names = [str(label) for label in model.classes_.tolist()]
+    names = _names(model.classes_.tolist())
     for name, wanted, table in (
         ("logits", options["logits"], z),
         ("probabilities", options["probabilities"], probabilities),
@@ -269,24 +299,26 @@ def _answers(
     if options["top_k"] is not None:
         _, best = top_k(z, options["top_k"])
         shares = np.take_along_axis(probabilities, best, axis=1)
-        if flat:
-            for k in range(options["top_k"]):
-                columns[f"label_{k + 1}"] = labels.take(pa.array(best[:, k]))
-                columns[f"probability_{k + 1}"] = pa.array(shares[:, k])
-        else:
+        if nested:
             pairs = pa.StructArray.from_arrays(
                 [labels.take(pa.array(best.ravel())), pa.array(shares.ravel())], ["label", "probability"]
             )
-            columns["top"] = pa.FixedSizeListArray.from_arrays(pairs, options["top_k"]).cast(
-                pa.list_(pairs.type)
-            )
+            lists = pa.FixedSizeListArray.from_arrays(pairs, options["top_k"])
+            columns["top"] = lists.cast(pa.list_(pairs.type))
+        else:
+            for k in range(options["top_k"]):
+                columns[f"label_{k + 1}"] = labels.take(pa.array(best[:, k]))
+                columns[f"probability_{k + 1}"] = pa.array(shares[:, k])
     return pa.RecordBatch.from_pydict(columns)
 
 
 @cli.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("sources", metavar="INPUT...", nargs=-1, required=True)
-@_input_options(labelled=True)
+@_text
+@_label
+@_input_format
+@_threads
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(model: str, sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Measure a model on labelled texts: accuracy, macro F1, log loss, classes, mistakes.
@@ -299,58 +331,53 @@ def evaluate(model: str, sources: tuple[str, ...], as_json: bool, **options: Any
     from logitext import screen
     from logitext.classifier import load
     from logitext.evaluation import evaluate as measure
+    from logitext.tables import read
 
     classifier = load(model)
     classifier.threads = options["threads"]
-    logits, codes = [], []
-    for path, batch in _labelled(sources, options):
-        logits.append(classifier.logits(batch.texts))
-        codes.append(_codes(classifier, batch.labels, path, batch.first_row))
     names = classifier.classes_.tolist()
-    result = measure(
-        np.concatenate(logits), np.concatenate(codes), classes=names, temperature=classifier.temperature_
-    )
+    find = _finder(names)
+    logits: list[NDArray[np.float32]] = []
+    codes: list[int] = []
+    for path in sources:
+        for batch in read(path, **_how_to_read(options)):
+            logits.append(classifier.logits(batch.texts))
+            rows = enumerate(cast(Any, batch.labels).to_pylist(), batch.first_row + 1)
+            codes += [find(label, f"{path}: the label of data row {row}, ") for row, label in rows]
+    result = measure(np.concatenate(logits), codes, classes=names, temperature=classifier.temperature_)
     if not as_json:
         screen.evaluation(result)
         return
-    summary = {
-        "rows": result.rows,
-        "accuracy": result.accuracy,
-        "macro_f1": result.macro_f1,
-        "log_loss": result.log_loss,
-    }
-    classes = [vars(score) for score in result.classes]
-    confused = [{"label": a, "decided": b, "rows": n} for a, b, n in result.most_confused()]
-    click.echo(json.dumps({**summary, "classes": classes, "most_confused": confused}, ensure_ascii=False))
+    _print_json(
+        {
+            "rows": result.rows,
+            "accuracy": result.accuracy,
+            "macro_f1": result.macro_f1,
+            "log_loss": result.log_loss,
+            "classes": [vars(score) for score in result.classes],
+            "most_confused": [{"label": a, "decided": b, "rows": n} for a, b, n in result.most_confused()],
+        }
+    )
 
 
-def _labelled(sources: tuple[str, ...], options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    from logitext.tables import read
+def _finder(classes: list[Any]) -> Callable[[Any, str], int]:
+    """Find labels by name: a table of text has no integers, and spells booleans in two ways."""
+    fold = str.lower if sorted(str(label).lower() for label in classes) == ["false", "true"] else str
+    codes = {fold(str(label)): code for code, label in enumerate(classes)}
 
-    for path in sources:
-        read_options = {"text": options["text"], "label": options["label"], "format": options["input_format"]}
-        for batch in read(path, **read_options):
-            yield path, batch
-
-
-def _codes(model: TextClassifier, labels: pa.Array, path: str, first_row: int) -> Any:
-    """Codes of labels; a table of text spells every class as a string, and is understood."""
-    import numpy as np
-
-    classes = model.classes_.tolist()
-    by_name = {
-        str(label).lower() if isinstance(label, bool) else str(label): i for i, label in enumerate(classes)
-    }
-    codes = np.empty(len(labels), np.int64)
-    for row, label in enumerate(labels.to_pylist()):
-        name = str(label).lower() if isinstance(classes[0], bool) else str(label)
-        code = by_name.get(name)
+    def find(label: Any, where: str) -> int:
+        code = codes.get(fold(str(label)))
         if code is None:
-            raise ValueError(
-                f"{path}: the label of data row {first_row + row + 1}, {label!r}, is not a class of the model"
-            )
-        codes[row] = code
-    return codes
+            known = ", ".join(map(repr, classes[:20])) + (", …" if len(classes) > 20 else "")
+            raise ValueError(f"{where}{label!r} is not a class of the model: it has {known}")
+        return code
+
+    return find
+
+
+def _names(classes: list[Any]) -> list[str]:
+    """The classes as keys of JSON, which spells booleans its own way."""
+    return [str(label).lower() if isinstance(label, bool) else str(label) for label in classes]
 
 
 @cli.command()
@@ -373,33 +400,34 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
 
     classifier = load(model)
     explanation = classifier.explain(_standard_input() if text == "-" else text)
-    wanted = None if label is None else _named(explanation.classes, label)
+    classes = explanation.classes
+    shown = explanation.decision if label is None else classes[_finder(classes)(label, "")]
     if not as_json:
-        screen.decision(classifier, explanation, wanted, most)
+        screen.decision(classifier, explanation, shown, most)
         return
-    names = [str(name) for name in explanation.classes]
+    names = _names(classes)
 
     def per_class(row: Any) -> dict[str, float]:
         return dict(zip(names, map(float, row), strict=True))
 
-    click.echo(
-        json.dumps(
-            {
-                "label": explanation.decision,
-                "logits": per_class(explanation.logits),
-                "probabilities": per_class(softmax(explanation.logits, temperature=classifier.temperature_)),
-                "bias": per_class(explanation.bias),
-                "ngrams": [
-                    {"ngram": name, "block": block, "contributions": per_class(row)}
-                    for name, block, row in zip(
-                        explanation.ngrams, explanation.blocks, explanation.contributions, strict=True
-                    )
-                ],
-                "unknown": explanation.unknown,
-            },
-            ensure_ascii=False,
-        )
+    ngrams = zip(explanation.ngrams, explanation.blocks, explanation.contributions, strict=True)
+    _print_json(
+        {
+            "label": explanation.decision,
+            "logits": per_class(explanation.logits),
+            "probabilities": per_class(softmax(explanation.logits, temperature=classifier.temperature_)),
+            "bias": per_class(explanation.bias),
+            "ngrams": [
+                {"ngram": name, "block": block, "contributions": per_class(row)}
+                for name, block, row in ngrams
+            ],
+            "unknown": explanation.unknown,
+        }
     )
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def _standard_input() -> str:
@@ -407,13 +435,6 @@ def _standard_input() -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"standard input is not valid UTF-8 at byte {error.start}") from error
-
-
-def _named(classes: list[Any], name: str) -> Any:
-    for label in classes:
-        if str(label) == name:
-            return label
-    raise ValueError(f"{name!r} is not a class of the model: its classes are {', '.join(map(str, classes))}")
 
 
 @cli.command()
@@ -434,6 +455,6 @@ def inspect(model: str, verify: bool, ngrams: int, as_json: bool) -> None:
 
     classifier = load(model, verify=True if verify else "auto")
     if as_json:
-        click.echo(json.dumps(classifier.header_, ensure_ascii=False))
+        _print_json(classifier.header_)
         return
     screen.model_card(classifier, model, os.path.getsize(model), ngrams)

@@ -246,7 +246,7 @@ def read_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
     if wanted.labelled:
         raise wanted.error(
             "plain lines hold no labels; give CSV, TSV, JSON Lines, Parquet or fastText lines, "
-            "or name the format with --format"
+            "or name the format with --input-format"
         )
     _refuse_names(wanted, "plain lines")
     row = 0
@@ -290,7 +290,7 @@ def _refuse_names(wanted: Wanted, what: str) -> None:
     # header does not hold them.
     if wanted.text is not None or wanted.label is not None:
         raise wanted.error(
-            f"read as {what}, which have no columns to name; drop --text and --label or give --format"
+            f"read as {what}, which have no columns to name; drop --text and --label or give --input-format"
         )
 
 

@@ -342,9 +342,11 @@ def _write(path: Path, parts: list[memoryview]) -> None:
                     part = part[file.write(part[:_WRITE]) :]
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = os.fsdecode(path)
         raise
     with suppress(OSError):  # not every system can sync a folder, and the file is there by now
         descriptor = os.open(folder, os.O_RDONLY)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from logitext.classifier import LONGEST_NAME
 from logitext.logits import argmax, softmax
 
 if TYPE_CHECKING:
@@ -23,9 +25,24 @@ MOST_CLASSES = 40
 """Longer lists of classes are cut, saying so."""
 
 
-def console() -> Console:
-    """Return where results go: standard output, coloured only for a person."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+NO_END = 10_000
+"""Columns of a file or pipe: nothing is cut or wrapped to fit."""
+
+
+def show(*parts: RenderableType) -> None:
+    """Print results to standard output, coloured and fitted only for a person."""
+    person = sys.stdout.isatty()
+    out = Console(file=sys.stdout, highlight=False, width=None if person else NO_END)
+    with out.capture() as captured:
+        out.print(*parts, sep="\n")
+    for line in captured.get().removesuffix("\n").split("\n"):
+        print(line.rstrip())
+
+
+def plain(label: Any) -> Text:
+    """Write what came from data: not without end, and what a terminal would obey as escapes."""
+    shown = str(label) if len(str(label)) <= LONGEST_NAME else str(label)[: LONGEST_NAME - 1] + "…"
+    return Text(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], shown))
 
 
 @contextmanager
@@ -51,9 +68,9 @@ def progress() -> Iterator[Tell]:
 def _facts(rows: list[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, escape(value))
+        table.add_row(name, plain(value))
     return table
 
 
@@ -90,9 +107,9 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
             ("held-out log loss", f"{held_out['log_loss']:.4f} nats"),
         ]
     else:
-        rows.append(("held-out accuracy", "none: too few rows to hold any out"))
+        rows.append(("held-out accuracy", "none: too few different texts to hold any out"))
     rows.append(("model", f"{path} ({size(model_bytes)})"))
-    console().print(_facts(rows))
+    show(_facts(rows))
 
 
 def bar(share: float, width: int = 24) -> str:
@@ -102,88 +119,75 @@ def bar(share: float, width: int = 24) -> str:
 
 
 def decision(model: TextClassifier, explanation: Explanation, label: Any, most: int) -> None:
-    """Print the way from logits to the decision, and the n-grams that made it."""
-    out = console()
+    """Print the way from logits to the decision, and the n-grams that made the logit of one label."""
     probabilities = softmax(explanation.logits, temperature=model.temperature_)
     chosen = int(argmax(explanation.logits))
     order = sorted(range(len(explanation.classes)), key=lambda i: (-explanation.logits[i], i))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    table.add_column("logit", justify="right")
-    table.add_column("probability", justify="right")
-    table.add_column("")
+    scores = _table("class", "logit>", "probability>", "")
     for i in order[:MOST_CLASSES]:
-        name = escape(str(explanation.classes[i]))
-        style = "bold" if i == chosen else None
         logit, probability = float(explanation.logits[i]), float(probabilities[i])
-        table.add_row(name, f"{logit:.3f}", f"{probability:.3f}", bar(probability), style=style)
-    out.print(table)
-    _cut(out, len(order))
-    out.print(f"decision: [bold]{escape(str(explanation.decision))}[/bold] (the largest logit)")
+        figures = (f"{logit:.3f}", f"{probability:.3f}", bar(probability))
+        scores.add_row(plain(explanation.classes[i]), *figures, style="bold" if i == chosen else None)
+    show(scores, *_cut(len(order)))
+    show(Text.assemble("decision: ", (plain(explanation.decision).plain, "bold"), " (the largest logit)"))
+
     shown = explanation.decision if label is None else label
     index = explanation.classes.index(shown)
     total, bias = float(explanation.logits[index]), float(explanation.bias[index])
     strongest = explanation.strongest(shown, most)
     rest = total - bias - sum(share.amount for share in strongest)
-    table = Table(
-        box=None, pad_edge=False, title=f"what made the logit of {escape(str(shown))}", title_justify="left"
-    )
-    table.add_column("n-gram")
-    table.add_column("adds", justify="right")
+    shares = _table("n-gram", "adds>")
     for share in strongest:
-        table.add_row(spelled(share), f"{share.amount:+.3f}")
+        shares.add_row(spelled(share), f"{share.amount:+.3f}")
     others = len(explanation.ngrams) - len(strongest)
     if others:
-        table.add_row(f"{number(others)} other known n-grams", f"{rest:+.3f}")
-    table.add_row("bias", f"{bias:+.3f}")
-    table.add_row("logit", f"{total:+.3f}", style="bold")
-    out.print(table)
+        shares.add_row(f"{number(others)} other known n-grams", f"{rest:+.3f}")
+    shares.add_row("bias", f"{bias:+.3f}")
+    shares.add_row("logit", f"{total:+.3f}", style="bold")
+    show(Text.assemble("what made the logit of ", plain(shown)), shares)
     if explanation.unknown:
-        out.print(f"{number(len(explanation.unknown))} n-grams are unknown to the model")
+        show(f"{number(len(explanation.unknown))} n-grams are unknown to the model")
 
 
-def spelled(share: Share) -> str:
+def spelled(share: Share) -> Text:
     """Write an n-gram: words as they are, runs of characters so that their ends are seen (‹ smar›)."""
-    return escape(share.ngram) if share.block == "words" else f"‹{escape(share.ngram)}›"
+    return plain(share.ngram) if share.block == "words" else Text.assemble("‹", plain(share.ngram), "›")
 
 
-def _cut(out: Console, classes: int) -> None:
-    if classes > MOST_CLASSES:
-        out.print(f"… and {number(classes - MOST_CLASSES)} more classes")
+def _table(*columns: str) -> Table:
+    """A table; figures are set right in columns marked with >, names are never cut."""
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
+    return table
+
+
+def _cut(classes: int) -> list[str]:
+    return [f"… and {number(classes - MOST_CLASSES)} more classes"] if classes > MOST_CLASSES else []
 
 
 def evaluation(result: Evaluation) -> None:
     """Print an evaluation: the numbers, a row per class, the most confused pairs."""
-    out = console()
     rows = [
         ("rows", number(result.rows)),
         ("accuracy", f"{result.accuracy:.4f}"),
         ("macro F1", f"{result.macro_f1:.4f}"),
         ("log loss", f"{result.log_loss:.4f} nats"),
     ]
-    out.print(_facts(rows))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    for name in ("rows", "precision", "recall", "F1"):
-        table.add_column(name, justify="right")
+    classes = _table("class", "rows>", "precision>", "recall>", "F1>")
     for score in result.classes:
         figures = (f"{figure:.3f}" for figure in (score.precision, score.recall, score.f1))
-        table.add_row(escape(str(score.label)), number(score.rows), *figures)
-    out.print(table)
-    confused = result.most_confused()
-    if confused:
-        table = Table(box=None, pad_edge=False)
-        for name in ("most confused: true", "decided"):
-            table.add_column(name)
-        table.add_column("rows", justify="right")
-        for truth, decided, count in confused:
-            table.add_row(escape(str(truth)), escape(str(decided)), number(count))
-        out.print(table)
+        classes.add_row(plain(score.label), number(score.rows), *figures)
+    show(_facts(rows), classes)
+    pairs = _table("most confused: true", "decided", "rows>")
+    for truth, decided, count in result.most_confused():
+        pairs.add_row(plain(truth), plain(decided), number(count))
+    if pairs.row_count:
+        show(pairs)
 
 
 def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) -> None:
     """Print what a model is: classes, settings, how it was trained, its strongest n-grams."""
-    out = console()
     record, features = model.training_, model.features_
     plan, held_out = record["plan"], record["held_out"]
     blocks = [
@@ -214,12 +218,8 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
     if held_out:
         measured = f"accuracy {held_out['accuracy']:.4f}, log loss {held_out['log_loss']:.4f} nats"
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
-    out.print(_facts(rows))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    table.add_column("strongest n-grams")
+    strongest = _table("class", "strongest n-grams")
     for label in model.classes_.tolist()[:MOST_CLASSES]:
-        names = map(spelled, model.strongest_ngrams(label, ngrams))
-        table.add_row(escape(str(label)), " ".join(names))
-    out.print(table)
-    _cut(out, len(model.classes_))
+        names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))
+        strongest.add_row(plain(label), Text(" ").join(names))
+    show(_facts(rows), strongest, *_cut(len(model.classes_)))

@@ -110,6 +110,7 @@ def _pieces(read: Callable[[int], bytes], compression: str | None, piece_bytes: 
         except OSError as error:
             # The system's own errors have a number; Arrow's do not.
             if compression is None or error.errno is not None:
+                error.filename = error.filename or source
                 raise
             if "runcated" in str(error):
                 raise ValueError(f"{source}: cut short, its {compression} stream has no end.") from error

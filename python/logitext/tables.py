@@ -179,7 +179,7 @@ def _format_of(path: str | Path, format: str | None, wanted: Wanted) -> tuple[st
     if kind is None:
         raise wanted.error(
             f"the suffix {stem.suffix!r} names no known format; the known ones are {', '.join(_SUFFIXES)}, "
-            f"optionally with {' or '.join(COMPRESSIONS)} after them; rename the file or give --format"
+            f"optionally with {' or '.join(COMPRESSIONS)} after them; rename the file or give --input-format"
         )
     if kind == "parquet" and compression is not None:
         raise wanted.error(f"Parquet compresses itself and cannot be read through {compression}")

@@ -331,7 +331,8 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     rows = len(examples)
     whole = Workshop(examples, settings, progress)
     fingerprints = _core.fingerprints(buffers(examples.texts))
-    size = examples.texts.nbytes
+    offsets, _ = buffers(examples.texts)
+    size = int(offsets[-1] - offsets[0])
     # The search sees one of `share` parts of large data: it costs as much as one training.
     share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
     part = deal(examples.codes, fingerprints, FOLDS * share, settings.seed)

@@ -33,6 +33,9 @@ _ROW_GROUP_BYTES = 32 << 20
 class Writer(Protocol):
     """Where the rows of a table go."""
 
+    nested: bool
+    """Whether a column may hold lists; CSV and TSV have no room for them."""
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Write some rows."""
 
@@ -82,7 +85,7 @@ def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writ
             yield parquet
             parquet.finish()
         else:
-            yield _TextWriter(sink, _ENCODERS[kind](), flush=standard)
+            yield _TextWriter(sink, _ENCODERS[kind](), nested=kind == "jsonl", flush=standard)
         if standard:
             sink.flush()
 
@@ -136,8 +139,10 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             hidden.chmod(stat.S_IMODE(mode))
         _synchronize(hidden, os.O_RDWR)
         hidden.replace(target)
-    except BaseException:
+    except BaseException as error:
         hidden.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(hidden)):
+            error.filename = str(path)
         raise
     # The rename itself; some file systems and Windows refuse to sync a folder.
     with suppress(OSError):
@@ -153,7 +158,10 @@ def _synchronize(path: Path, flags: int) -> None:
 
 
 class _TextWriter:
-    def __init__(self, sink: Any, encode: Callable[[pa.RecordBatch], pa.Buffer], *, flush: bool) -> None:
+    def __init__(
+        self, sink: Any, encode: Callable[[pa.RecordBatch], pa.Buffer], *, nested: bool, flush: bool
+    ) -> None:
+        self.nested = nested
         self._sink = sink
         self._encode = encode
         self._flush = flush
@@ -166,6 +174,8 @@ class _TextWriter:
 
 class _ParquetWriter:
     """Gathers batches into row groups of a useful size."""
+
+    nested = True
 
     def __init__(self, sink: Any) -> None:
         self._sink = sink
