@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,10 +19,8 @@ from logitext import _core
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-    from logitext.classifier import TextClassifier
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -246,70 +244,21 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
     echo "The new smartphone has amazing features." | logitext predict news.safetensors -
     logitext predict news.safetensors today.csv --probabilities -o answers.parquet
     """
+    from logitext.answers import answers
     from logitext.classifier import load
     from logitext.tables import read
     from logitext.writing import open_writer
 
     classifier = load(model)
     classifier.threads = options["threads"]
-    if options["top_k"] is not None:
-        options["top_k"] = min(options["top_k"], len(classifier.classes_))
     _refuse_to_replace((model, source), output)
     how = {**_how_to_read(options), "labelled": False, "batch_bytes": 2 << 20}  # less to hold, no slower
     batches = read(source, **how)
+    wanted = {name: options[name] for name in ("logits", "probabilities", "top_k", "threshold")}
     with open_writer(output, format=options["output_format"]) as writer:
         for batch in batches:
-            for texts in _slices(batch.texts, len(classifier.classes_)):
-                writer.write(_answers(classifier, texts, options, nested=writer.nested))
-
-
-def _slices(texts: pa.LargeStringArray, classes: int) -> Iterator[pa.LargeStringArray]:
-    """Runs of rows whose logits take at most some 16 MB, however short the texts."""
-    rows = max(1, (4 << 20) // classes)
-    for begin in range(0, len(texts), rows):
-        yield texts.slice(begin, rows)
-
-
-def _answers(
-    model: TextClassifier, texts: pa.LargeStringArray, options: dict[str, Any], *, nested: bool
-) -> pa.RecordBatch:
-    """Columns `label` and `probability`, and what else was asked for."""
-    import numpy as np
-    import pyarrow as pa
-
-    from logitext.logits import argmax, softmax, top_k
-
-    z = model.logits(texts)
-    probabilities = softmax(z, temperature=model.temperature_)
-    decided = argmax(z)
-    chosen = probabilities[np.arange(len(z)), decided]
-    labels = pa.array(model.classes_.tolist())
-    unsure = None if options["threshold"] is None else chosen < options["threshold"]
-    columns = {
-        "label": labels.take(pa.array(decided, mask=unsure)),
-        "probability": pa.array(chosen),
-    }
-    names = _names(model.classes_.tolist())
-    for name, wanted, table in (
-        ("logits", options["logits"], z),
-        ("probabilities", options["probabilities"], probabilities),
-    ):
-        if wanted:
-            columns[name] = pa.StructArray.from_arrays([pa.array(column) for column in table.T], names)
-    if options["top_k"] is not None:
-        _, best = top_k(z, options["top_k"])
-        shares = np.take_along_axis(probabilities, best, axis=1)
-        if nested:
-            pairs = pa.StructArray.from_arrays(
-                [labels.take(pa.array(best.ravel())), pa.array(shares.ravel())], ["label", "probability"]
-            )
-            lists = pa.FixedSizeListArray.from_arrays(pairs, options["top_k"])
-            columns["top"] = lists.cast(pa.list_(pairs.type))
-        else:
-            for k in range(options["top_k"]):
-                columns[f"label_{k + 1}"] = labels.take(pa.array(best[:, k]))
-                columns[f"probability_{k + 1}"] = pa.array(shares[:, k])
-    return pa.RecordBatch.from_pydict(columns)
+            for answer in answers(classifier, batch.texts, **wanted, nested=writer.nested):
+                writer.write(answer)
 
 
 @cli.command()
@@ -375,11 +324,6 @@ def _finder(classes: list[Any]) -> Callable[[Any, str], int]:
     return find
 
 
-def _names(classes: list[Any]) -> list[str]:
-    """The classes as keys of JSON, which spells booleans its own way."""
-    return [str(label).lower() if isinstance(label, bool) else str(label) for label in classes]
-
-
 @cli.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("text")
@@ -395,6 +339,7 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
     logitext explain news.safetensors "The new smartphone has amazing features."
     """
     from logitext import screen
+    from logitext.answers import class_names
     from logitext.classifier import load
     from logitext.logits import softmax
 
@@ -405,7 +350,7 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
     if not as_json:
         screen.decision(classifier, explanation, shown, most)
         return
-    names = _names(classes)
+    names = class_names(classes)
 
     def per_class(row: Any) -> dict[str, float]:
         return dict(zip(names, map(float, row), strict=True))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from logitext.features import arrow_numbers
 
 # What a column of texts or labels is usually called, the likeliest first.
 TEXT_COLUMNS = (
@@ -94,7 +97,7 @@ class Wanted:
                 ) from None
         elif not pa.types.is_boolean(labels.type):
             labels = self._strings(labels, "label", first_row)
-            empty = first_true(pc.equal(labels, ""))
+            empty = first_true(pc.equal(pc.binary_length(labels), arrow_numbers(np.zeros(1, np.int64))[0]))
             if empty is not None:
                 raise self.error(f"the label of data row {first_row + empty + 1} is empty")
         return Batch(texts, labels, first_row)
@@ -121,9 +124,14 @@ class Wanted:
             raise
 
 
+# Made of bits: pyarrow.scalar, and any Python value given to a kernel, imports pandas
+# where that is installed, which takes 0.2 s.
+TRUE = pa.BooleanArray.from_buffers(pa.bool_(), 1, [None, pa.py_buffer(b"\x01")])[0]
+
+
 def first_true(mask: pa.Array) -> int | None:
     """The index of the first true value."""
-    index: int = pc.index(mask, True).as_py()
+    index: int = pc.index(mask, TRUE).as_py()
     return None if index < 0 else index
 
 

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from logitext.columns import first_true
+from logitext.features import arrow_strings
 from logitext.streams import COMPRESSIONS, is_standard_stream
 
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
@@ -306,9 +308,8 @@ def _json_collection(column: pa.Array, items: pa.Array, start: str, end: str) ->
 
 
 def _json_fraction(column: pa.Array, path: str) -> pa.Array:
-    finite = pc.is_finite(column).fill_null(True)
-    odd: int = pc.index(finite, False).as_py()
-    if odd >= 0:
+    odd = first_true(pc.invert(pc.is_finite(column)))
+    if odd is not None:
         raise ValueError(f"the column {path!r} holds {column[odd].as_py()}, which JSON cannot.")
     # Arrow writes the shortest decimal that reads back as the same number, but
     # whole numbers without the point that keeps them fractions.
@@ -319,13 +320,14 @@ def _json_fraction(column: pa.Array, path: str) -> pa.Array:
 
 def _json_string(text: pa.LargeStringArray) -> pa.Array:
     quoted = pc.binary_join_element_wise(_scalar('"'), text, _scalar('"'), _scalar(""))
-    escaped = pc.match_substring_regex(text, r'["\\\x00-\x1f]').fill_null(False)
+    escaped = pc.and_kleene(text.is_valid(), pc.match_substring_regex(text, r'["\\\x00-\x1f]'))
     few = [json.dumps(value, ensure_ascii=False) for value in text.filter(escaped).to_pylist()]
     return pc.replace_with_mask(quoted, escaped, pa.array(few, pa.large_string())) if few else quoted
 
 
 def _scalar(text: str) -> pa.Scalar:
-    return pa.scalar(text, pa.large_string())
+    # Not pa.scalar, which imports pandas where that is installed: 0.2 s.
+    return arrow_strings([text])[0]
 
 
 _ENCODERS: dict[str, Callable[[], Callable[[pa.RecordBatch], pa.Buffer]]] = {

@@ -1,0 +1,110 @@
+"""What prediction writes: the columns of an answer, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from logitext.features import arrow_numbers, arrow_strings
+from logitext.logits import argmax, softmax, top_k
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from logitext.classifier import TextClassifier
+
+LOGITS_AT_ONCE = 4 << 20
+"""However short the texts, so many logits are held at once: 16 MB."""
+
+
+def answers(
+    model: TextClassifier,
+    texts: pa.LargeStringArray,
+    *,
+    logits: bool = False,
+    probabilities: bool = False,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    nested: bool = True,
+) -> Iterator[pa.RecordBatch]:
+    """Answer texts with a table of columns.
+
+    Parameters
+    ----------
+    model : TextClassifier
+    texts : pyarrow.LargeStringArray
+    logits, probabilities : bool
+        Add a struct column with a field per class.
+    top_k : int, optional
+        Add the most probable labels, at most all: as a list column ``top``, or, not
+        nested, as columns ``label_1``, ``probability_1`` and so on.
+    threshold : float, optional
+        The label is null where its probability is below.
+    nested : bool
+        Whether the table may hold lists.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        Columns ``label`` and ``probability``, and what was asked for, in the order of
+        the texts.
+
+    Raises
+    ------
+    ValueError
+        As `TextClassifier.logits`.
+    """
+    rows = max(1, LOGITS_AT_ONCE // len(model.classes_))
+    for begin in range(0, len(texts), rows):
+        z = model.logits(texts.slice(begin, rows))
+        shares = softmax(z, temperature=model.temperature_)
+        decided = argmax(z)
+        chosen = shares[np.arange(len(z)), decided]
+        labels = _labels(model.classes_.tolist())
+        unsure = None if threshold is None else chosen < threshold
+        columns = {
+            "label": labels.take(arrow_numbers(decided, unsure)),
+            "probability": arrow_numbers(chosen),
+        }
+        if logits:
+            columns["logits"] = _per_class(z, model)
+        if probabilities:
+            columns["probabilities"] = _per_class(shares, model)
+        if top_k is not None:
+            columns |= _top(z, shares, labels, min(top_k, len(labels)), nested)
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def _labels(classes: list[Any]) -> pa.Array:
+    # Strings not by pyarrow.array, which imports pandas where that is installed.
+    return arrow_strings(classes) if isinstance(classes[0], str) else pa.array(classes)
+
+
+def class_names(classes: list[Any]) -> list[str]:
+    """Return the classes as keys of JSON and names of columns: true and false for booleans."""
+    return [str(name).lower() if isinstance(name, bool) else str(name) for name in classes]
+
+
+def _per_class(table: NDArray[Any], model: TextClassifier) -> pa.StructArray:
+    columns = [arrow_numbers(column) for column in table.T]
+    return pa.StructArray.from_arrays(columns, class_names(model.classes_.tolist()))
+
+
+def _top(
+    z: NDArray[np.float32], shares: NDArray[np.floating[Any]], labels: pa.Array, most: int, nested: bool
+) -> dict[str, pa.Array]:
+    best = top_k(z, most)[1]
+    probabilities = np.take_along_axis(shares, best, axis=1)
+    if not nested:
+        pairs = {}
+        for k in range(most):
+            pairs[f"label_{k + 1}"] = labels.take(arrow_numbers(best[:, k]))
+            pairs[f"probability_{k + 1}"] = arrow_numbers(probabilities[:, k])
+        return pairs
+    fields = [labels.take(arrow_numbers(best.ravel())), arrow_numbers(probabilities.ravel())]
+    items = pa.StructArray.from_arrays(fields, ["label", "probability"])
+    offsets = arrow_numbers(np.arange(0, len(items) + 1, most, dtype=np.int32))
+    return {"top": pa.ListArray.from_arrays(offsets, items)}
