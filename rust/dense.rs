@@ -69,6 +69,8 @@ pub fn values(features: &Counted, documents: u64, threads: usize) -> Vec<f32> {
         let at = s * (rows + 1) + row;
         features.indptr[at] as usize..features.indptr[at + 1] as usize
     };
+    // What was dropped counts as it will in prediction, where it is unknown.
+    let unknown = f64::from(idf.get(1)).powi(2);
     let mut scales = vec![0.0f32; rows];
     let work: Vec<_> = scales.chunks_mut(4096).enumerate().collect();
     share(
@@ -78,8 +80,8 @@ pub fn values(features: &Counted, documents: u64, threads: usize) -> Vec<f32> {
         |(), (chunk, scales)| {
             for (i, scale) in scales.iter_mut().enumerate() {
                 let row = chunk * 4096 + i;
-                let features = (0..SHARDS).flat_map(|s| list(s, row));
-                *scale = inverse_norm(features.map(|i| f64::from(raw(i)) * f64::from(raw(i))).sum());
+                let squares = (0..SHARDS).flat_map(|s| list(s, row)).map(|i| f64::from(raw(i)).powi(2));
+                *scale = inverse_norm(squares.sum::<f64>() + f64::from(features.dropped[row]) * unknown);
             }
         },
     );
@@ -115,7 +117,7 @@ pub struct Counted<'a> {
     pub indices: &'a [u32],
     /// How often.
     pub counts: &'a [u16],
-    /// What was dropped of each text.
+    /// Of each text, Σ (1 + ln count)² over its dropped n-grams.
     pub dropped: &'a [f32],
 }
 

@@ -18,6 +18,16 @@ pub struct Recipe {
     pub chars: Option<(usize, usize)>,
 }
 
+impl Recipe {
+    /// The recipe of one block alone.
+    pub fn only(self, block: Block) -> Self {
+        match block {
+            Block::Words => Self { chars: None, ..self },
+            Block::Chars => Self { words: None, ..self },
+        }
+    }
+}
+
 /// Longest n-gram of either block.
 pub const LONGEST: usize = 8;
 

@@ -180,6 +180,7 @@ pub fn count(
     most: usize,
     threads: usize,
 ) -> BlockFeatures {
+    let recipe = &recipe.only(block);
     let ranges = row_ranges(texts.offsets(), 1 << 18);
     let mut parts: Vec<Parts> = ranges.iter().map(|_| Parts::default()).collect();
     let work: Vec<_> = ranges.into_iter().zip(parts.iter_mut()).collect();
@@ -206,15 +207,15 @@ pub fn count(
 
 /// The smallest document frequency, from `least` up, at which at most `most` n-grams are kept.
 fn frequency_to_keep(shards: &[Shard], least: u32, most: usize) -> u32 {
-    let entries = || shards.iter().flat_map(|shard| &shard.seen.entries).map(|entry| entry.1);
-    let mut least = least.max(1);
-    loop {
-        let kept = entries().filter(|&df| df >= least).count();
-        if kept <= most {
-            return least;
-        }
-        least += 1;
+    let entries = shards.iter().flat_map(|shard| &shard.seen.entries).map(|entry| entry.1);
+    let least = least.max(1);
+    let mut kept: Vec<u32> = entries.filter(|&df| df >= least).collect();
+    if kept.len() <= most {
+        return least;
     }
+    // One n-gram too many: it and all as rare as it go.
+    let (_, &mut df, _) = kept.select_nth_unstable_by_key(most, |&df| std::cmp::Reverse(df));
+    df + 1
 }
 
 /// One shard's n-grams, in order of first occurrence.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::logits::softmax_in_place;
-use crate::simd::{Level, dispatch, prefetch};
+use crate::simd::{Level, Real, dispatch, prefetch};
 use crate::table::SHARDS;
 use crate::threads::SpinBarrier;
 
@@ -89,6 +89,12 @@ struct Steps {
 struct Shard<'w> {
     shard: usize,
     weights: Vec<(usize, &'w mut [f32])>,
+}
+
+impl Shard<'_> {
+    fn multiply(&mut self, factor: f32) {
+        self.weights.iter_mut().flat_map(|(_, run)| run.iter_mut()).for_each(|w| *w *= factor);
+    }
 }
 
 /// What threads exchange between phases. The locks are never contended: the
@@ -201,19 +207,26 @@ impl Worker<'_> {
         for rows in self.order.chunks(batch) {
             let left = 1.0 - (seen + at as u64) as f64 / total as f64;
             let rate = learning_rate * left.max(0.0);
+            let due = scale;
+            if due < SMALL {
+                scale = 1.0;
+            }
             for shard in &mut own {
                 self.apply::<K>(shard, before);
+                if due < SMALL {
+                    shard.multiply(due as f32);
+                }
                 self.share::<K>(shard, rows, scale as f32);
             }
             if let Some(bias) = bias.as_deref_mut() {
-                self.apply_bias(bias, before, scale as f32);
+                self.apply_bias(bias, before, due as f32);
                 self.add_bias(bias, rows.len());
             }
             if !self.exchange.barrier.wait() {
                 break;
             }
             // Shrinking by L2 is a factor on all weights: steps are divided by it.
-            scale *= 1.0 - rate * l2 * rows.len() as f64;
+            scale *= Real::exp(-rate * l2 * rows.len() as f64).max(SMALL);
             for piece in (self.thread..PIECES).step_by(self.threads) {
                 self.step(piece, rows, rate as f32, scale as f32);
             }
@@ -368,6 +381,9 @@ impl Worker<'_> {
         }
     }
 }
+
+/// Below this the factor on all weights is multiplied in: what is divided by it must not overflow.
+const SMALL: f64 = 1e-6;
 
 /// A row whose loss, in nats, is below this has been learned: it makes no step.
 /// That saves a third of the work and, by cross-validation, a little log loss.

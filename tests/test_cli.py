@@ -19,7 +19,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -433,7 +433,11 @@ def started(*args: object, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         watch.cancel()
         process.kill()
-        process.communicate()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        process.wait()
 
 
 def test_predict_answers_a_slow_pipe_at_once(model: Path) -> None:

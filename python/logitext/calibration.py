@@ -45,7 +45,7 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     Examples
     --------
     >>> from logitext.calibration import fit_temperature
-    >>> round(fit_temperature([[4.0, 0.0]] * 4, [0, 0, 0, 1]), 1)  # p = .75 at T = 3.6
+    >>> round(fit_temperature([[4.0, 0.0]] * 400, [0, 0, 0, 1] * 100), 1)  # p = .75 at T = 3.6
     3.6
     """
     logits = np.asarray(z, dtype=np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from logitext import _core, modelfile
 from logitext.evaluation import Evaluation, evaluate
-from logitext.features import Block, arrow_strings, as_labels, as_texts, buffers
+from logitext.features import Block, arrow_numbers, arrow_strings, as_labels, as_texts, buffers
 from logitext.logits import argmax, softmax
 from logitext.training import Examples, Progress, Settings, Trained, fit, recipe
 
@@ -28,6 +29,8 @@ NAMED_PER_CLASS = 100
 
 LONGEST_NAME = 200
 """A text may be one word of 100 MB: of its name the beginning is kept, in characters."""
+
+MOST_EPOCHS = 1 << 20
 
 Ngrams = tuple[int, int] | Literal["auto"] | None
 
@@ -215,6 +218,9 @@ class TextClassifier:
         column = as_texts(texts)
         classes, codes = as_labels(labels, len(column))
         weights = self._row_weights(classes, codes, sample_weight)
+        if weights is not None and not weights.all():  # a row of weight 0 is as none
+            used = np.flatnonzero(weights)
+            column, codes, weights = column.take(arrow_numbers(used)), codes[used], weights[used]
         examples = Examples(column, codes, len(classes), weights)
         tell = progress or (_print_progress if self.verbose else _silent)
         trained, temperature, record = fit(examples, settings, tell)
@@ -257,8 +263,8 @@ class TextClassifier:
             raise ValueError(f'calibration must be "auto" or None, got {self.calibration!r}')
         rate = _number("learning_rate", self.learning_rate, above=0.0)
         epochs = _number("epochs", self.epochs, above=0.0)
-        if epochs is not None and epochs != int(epochs):
-            raise ValueError(f"epochs must be a whole number, got {self.epochs!r}")
+        if epochs is not None and (epochs != int(epochs) or epochs > MOST_EPOCHS):
+            raise ValueError(f"epochs must be a whole number up to {MOST_EPOCHS}, got {self.epochs!r}")
         l2 = _number("l2", self.l2, above=-math.ulp(0.0))
         seed = self.random_state
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
@@ -302,7 +308,7 @@ class TextClassifier:
             return None
         weights = np.ones(len(codes))
         if sample_weight is not None:
-            weights = np.array(sample_weight, dtype=np.float64)
+            weights = _floats("sample_weight", sample_weight)
             if weights.shape != codes.shape:
                 raise ValueError(
                     f"sample_weight must be one per text: {len(codes)} texts, shape {weights.shape}"
@@ -311,9 +317,10 @@ class TextClassifier:
             strange = [label for label in self.class_weight if label not in classes]
             if strange:
                 raise ValueError(f"class_weight names {strange[0]!r}, which is not a class")
-            weights *= np.array([float(self.class_weight.get(label, 1.0)) for label in classes])[codes]
+            of_class = [self.class_weight.get(label, 1.0) for label in classes]
+            weights = weights * _floats("class_weight", of_class)[codes]
         elif self.class_weight == "balanced":
-            weights *= (len(codes) / (len(classes) * np.bincount(codes)))[codes]
+            weights = weights * (len(codes) / (len(classes) * np.bincount(codes)))[codes]
         elif self.class_weight is not None:
             raise ValueError(f'class_weight must be a mapping, "balanced" or None, got {self.class_weight!r}')
         bad = ~np.isfinite(weights) | (weights < 0)
@@ -323,7 +330,8 @@ class TextClassifier:
         if not weights.any():
             raise ValueError("weights must not all be 0")
         # The step size is meant for rows of weight 1 on average.
-        return (weights / weights.mean()).astype(np.float32)
+        weights /= weights.max()  # else the sum may overflow
+        return (weights / weights[weights > 0].mean()).astype(np.float32)
 
     # -- answers ----------------------------------------------------------------
 
@@ -370,7 +378,8 @@ class TextClassifier:
         NotFittedError, ValueError
             As `logits`.
         """
-        return self.classes_[argmax(self.logits(texts))]
+        decisions = argmax(self.logits(texts))
+        return self.classes_[decisions]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities: the softmax of the logits over the temperature.
@@ -424,15 +433,18 @@ class TextClassifier:
         Returns
         -------
         float
-            In [0, 1].
+            In [0, 1]; NaN for no texts.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `logits`.
+            As `logits`, and if labels are not one per text.
         """
-        hits = self.predict(texts) == np.asarray(labels, dtype=self.classes_.dtype)
-        return float(np.average(hits, weights=sample_weight))
+        decisions, codes = argmax(self.logits(texts)), self._codes(labels)[0]
+        if len(codes) != len(decisions):
+            raise ValueError(f"labels must be one per text: {len(decisions)} texts, {len(codes)} labels")
+        hits = decisions == codes
+        return float(np.average(hits, weights=sample_weight)) if len(hits) else math.nan
 
     def evaluate(self, texts: Any, labels: Any) -> Evaluation:
         """Measure the model on labelled texts.
@@ -479,13 +491,17 @@ class TextClassifier:
             If a label is not a class of the model; the message names the row.
         """
         self._fitted()
-        index = {label: i for i, label in enumerate(self.header_["classes"])}
-        values = labels.to_pylist() if isinstance(labels, pa.Array | pa.ChunkedArray) else list(labels)
-        codes = np.array([index.get(label, -1) for label in values], dtype=np.int64)
+        codes, values = self._codes(labels)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
             raise ValueError(f"the label at row {row}, {values[row]!r}, is not a class of the model")
         return codes
+
+    def _codes(self, labels: Any) -> tuple[NDArray[np.int64], list[Any]]:
+        """The index of each label, -1 for one the model does not know, and the labels as a list."""
+        index = {label: i for i, label in enumerate(self.header_["classes"])}
+        values = labels.to_pylist() if isinstance(labels, pa.Array | pa.ChunkedArray) else list(labels)
+        return np.array([index.get(label, -1) for label in values], dtype=np.int64), values
 
     def explain(self, text: str) -> Explanation:
         """Account for the logits of one text, n-gram by n-gram.
@@ -623,6 +639,8 @@ class TextClassifier:
         classes: list[Any] = self.header_["classes"]
         # Strings stay Python's: NumPy's own would lose trailing NULs.
         self.classes_ = np.array(classes, dtype=object if isinstance(classes[0], str) else None)
+        if self.classes_.dtype.kind == "f":  # NumPy's guess for integers around 2**63
+            self.classes_ = np.array(classes, dtype=np.uint64 if classes[0] >= 0 else object)
         self.training_ = self.header_["training"]
         self.features_ = self.header_["features"]
         self.settings_ = self.header_["settings"]
@@ -673,7 +691,7 @@ class TextClassifier:
 
     def __repr__(self) -> str:
         usual = type(self)().get_params()
-        changed = (f"{k}={v!r}" for k, v in self.get_params().items() if v != usual[k])
+        changed = (f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(usual[k]))
         return f"TextClassifier({', '.join(changed)})"
 
 
@@ -710,7 +728,10 @@ def load(path: str | os.PathLike[str], *, verify: bool | Literal["auto"] = "auto
     arrays, header = modelfile.load(path, verify=verify)
     settings = dict(header["settings"])
     if isinstance(settings.get("class_weight"), list):
-        settings["class_weight"] = dict(settings["class_weight"])
+        try:
+            settings["class_weight"] = dict(settings["class_weight"])
+        except (TypeError, ValueError):
+            raise modelfile.ModelFileError(f"{path}: settings in the header are not right") from None
     known = TextClassifier().get_params()
     model = TextClassifier(**{k: _arguments(v) for k, v in settings.items() if k in known})
     model._arrays, model.header_ = arrays, header
@@ -775,7 +796,7 @@ def _range_of(name: str, trained: Trained, settings: Settings) -> list[int] | No
 
 def _ngram_range(name: str, value: Any) -> tuple[int, int]:
     try:
-        shortest, longest = (int(n) for n in value)
+        shortest, longest = (operator.index(n) for n in value)
     except (TypeError, ValueError):
         raise ValueError(f'{name} must be (shortest, longest), "auto" or None, got {value!r}') from None
     if not 1 <= shortest <= longest <= 8:
@@ -793,10 +814,17 @@ def _number(name: str, value: Any, *, above: float) -> float | None:
     return float(value)
 
 
+def _floats(name: str, values: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers: {error}") from error
+
+
 def _plain(value: Any) -> Any:
     """The value as JSON has it."""
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 

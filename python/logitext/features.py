@@ -41,19 +41,25 @@ def as_column(values: Any, what: str) -> pa.Array:
         raise ValueError(f"{what} must be a sequence, got one string: put it in a list")
     try:
         array = _to_arrow(values)
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{what} must be valid Unicode: {error.reason}") from error
+    except UnicodeError as error:
+        at = _first_surrogate(values)
+        where = "" if at is None else f" at row {at}"
+        raise ValueError(f"{what} must be valid Unicode: a lone surrogate{where}") from error
     except (pa.ArrowException, TypeError, OverflowError) as error:
         if _mixed(values):
             raise ValueError(f"{what} must be all of one type: {error}") from error
         raise ValueError(f"{what} cannot be read: {error}") from error
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # no chunks at all
-        array = pa.array([], type=array.type)
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array
+        # Two steps: views of strings (Polars) cannot be taken from a dictionary.
+        array = array.cast(pa.dictionary(array.type.index_type, _wide(array.type.value_type)))
+        array = array.cast(array.type.value_type)
+    array = array.cast(_wide(array.type))
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _wide(kind: pa.DataType) -> pa.DataType:
+    """Strings with 64-bit offsets: all chunks together may hold more than 2 GB."""
+    return pa.large_string() if _is_string(kind) else kind
 
 
 def arrow_numbers(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> pa.Array:
@@ -90,10 +96,14 @@ def arrow_strings(strings: list[str]) -> pa.LargeStringArray:
 
     Raises
     ------
-    UnicodeEncodeError
+    ValueError
         If a string holds a lone surrogate.
     """
-    encoded = [string.encode() for string in strings]
+    try:
+        encoded = [string.encode() for string in strings]
+    except UnicodeEncodeError as error:
+        at = _first_surrogate(strings)
+        raise ValueError(f"texts must be valid Unicode: a lone surrogate at row {at}") from error
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     data = pa.py_buffer(b"".join(encoded))
     return pa.LargeStringArray.from_buffers(len(strings), pa.py_buffer(offsets), data)
@@ -104,18 +114,22 @@ def _to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
         return values
     if isinstance(values, pa.Table | pa.RecordBatch):
         return _only_column(values)
-    if hasattr(values, "__dataframe__") or (
-        hasattr(values, "columns") and hasattr(values, "__arrow_c_stream__")
-    ):
-        return _only_column(pa.table(values))
+    if hasattr(values, "__arrow_c_stream__") and hasattr(values, "columns"):
+        frame = pa.table(values)
+        # The index of a pandas frame is no column.
+        return _only_column(frame.select(range(len(values.columns))))
     if isinstance(values, np.ndarray):
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
+        if values.ndim != 1:
+            raise TypeError(f"one column is wanted, not an array of shape {values.shape}")
         return pa.array(values, from_pandas=True)
     if hasattr(values, "__arrow_c_stream__"):
         return pa.chunked_array(values)
     if hasattr(values, "to_numpy"):
         return pa.array(values, from_pandas=True)
+    if not isinstance(values, Iterable):
+        raise TypeError(f"a sequence is wanted, not {type(values).__name__}")
     return pa.array(values if isinstance(values, list) else list(values))
 
 
@@ -126,8 +140,15 @@ def _only_column(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array
     return table.column(0)
 
 
-def _mixed(values: Iterable[Any]) -> bool:
-    return len({type(value) for value in values}) > 1
+def _mixed(values: Any) -> bool:
+    return isinstance(values, list | tuple) and len({type(value) for value in values}) > 1
+
+
+def _first_surrogate(values: Iterable[Any]) -> int | None:
+    for row, value in enumerate(values):
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            return row
+    return None
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -162,7 +183,7 @@ def as_texts(texts: Any) -> pa.LargeStringArray:
         raise ValueError(f"texts must be strings, got {array.type}")
     if array.null_count:
         raise ValueError(f"the text at row {_first_null(array)} is null")
-    return array.cast(pa.large_string())
+    return array.cast(pa.large_string())  # no texts at all have Arrow's null type
 
 
 def as_labels(labels: Any, rows: int) -> tuple[list[Any], NDArray[np.uint32]]:
@@ -205,8 +226,6 @@ def as_labels(labels: Any, rows: int) -> tuple[list[Any], NDArray[np.uint32]]:
         raise ValueError("each text must have one label: several labels per text are not supported yet")
     if not (_is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise ValueError(f"labels must be strings, integers or booleans, got {kind}")
-    if _is_string(kind):
-        array = array.cast(pa.large_string())
     encoded = array.dictionary_encode()
     found = encoded.dictionary.to_pylist()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -243,6 +262,7 @@ def buffers(texts: pa.LargeStringArray) -> _core.Texts:
     _, offsets, data = texts.buffers()
     begin = texts.offset
     starts = np.frombuffer(offsets, np.int64)[begin : begin + len(texts) + 1]
+    starts = np.require(starts, requirements="A")  # foreign memory may stand at any address
     empty = data is None or data.size == 0
     return starts, np.zeros(0, np.uint8) if empty else np.frombuffer(data, np.uint8)
 

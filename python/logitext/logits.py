@@ -12,6 +12,7 @@ sums to 1, and the decision needs none of it: it is the largest logit.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,7 +40,9 @@ def _rows(z: ArrayLike, temperature: float = 1.0) -> tuple[Floats, np.dtype[Any]
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     wide = np.dtype(np.float64 if array.dtype.itemsize >= 8 else np.float32)
-    rows: Floats = np.ascontiguousarray(array, dtype=wide).reshape(-1, array.shape[-1])
+    # Not -1: of no numbers at all NumPy cannot tell how many rows they are.
+    n_rows = math.prod(array.shape[:-1])
+    rows: Floats = np.ascontiguousarray(array, dtype=wide).reshape(n_rows, array.shape[-1])
     if temperature != 1.0:
         rows = rows / wide.type(temperature)
     return rows, array.dtype, array.shape
@@ -261,6 +264,7 @@ def top_k(z: ArrayLike, k: int) -> tuple[Floats, NDArray[np.intp]]:
     array = np.asarray(z)
     if array.ndim == 0 or not 1 <= k <= array.shape[-1]:
         raise ValueError(f"k must be in [1, n_classes], got {k} for logits of shape {array.shape}")
-    # Stable on the negated values: equal logits stay in the order of their classes.
-    indices = np.argsort(-array, axis=-1, kind="stable")[..., :k]
+    # A stable sort of the reversed row, reversed: equal logits stay in the order of their classes.
+    backwards = np.argsort(array[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    indices = array.shape[-1] - 1 - backwards[..., :k]
     return np.take_along_axis(array, indices, axis=-1), indices

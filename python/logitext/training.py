@@ -100,8 +100,8 @@ class Examples:
 def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) -> NDArray[np.int64]:
     """Deal rows to parts so that each has its share of every class.
 
-    Equal texts go to the same part; a class with a single distinct text is in no
-    part: it is always trained on.
+    Equal texts go to the same part; the only text of a class is in no part: it is
+    always trained on. Parts with low numbers are never the emptier ones.
 
     Parameters
     ----------
@@ -121,13 +121,15 @@ def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) ->
     label = codes[first]
     shuffled = _core.shuffle(len(first), seed).astype(np.int64)
     by_class = shuffled[np.argsort(label[shuffled], kind="stable")]
-    sizes = np.bincount(label, minlength=int(codes.max()) + 1)
-    begins = np.cumsum(sizes) - sizes
-    ordered = label[by_class]
-    rank = np.arange(len(by_class)) - begins[ordered]
-    part = np.empty(len(first), np.int64)
-    # Each class starts at another part, else small classes all fall into the first.
-    part[by_class] = np.where(sizes[ordered] > 1, (rank + ordered) % parts, -1)
+    # Equal texts may have several labels: every (text, class) there is, once.
+    classes = int(codes.max()) + 1
+    text, code = np.divmod(np.unique(group * classes + codes), classes)
+    alone = np.bincount(code, minlength=classes)[code] == 1
+    kept = np.zeros(len(first), bool)
+    kept[text[alone]] = True
+    part = np.full(len(first), -1)
+    free = by_class[~kept[by_class]]
+    part[free] = np.arange(len(free)) % parts
     return part[group]
 
 
@@ -186,7 +188,7 @@ class Workshop:
                     raise DivergedError(
                         f"training diverged at learning rate {plan.learning_rate:g}: choose a smaller one"
                     )
-            yield loss / weight
+            yield loss / weight if weight else 0.0
         if scale != 1.0:
             trained.weights *= np.float32(scale)
         if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
