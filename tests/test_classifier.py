@@ -80,12 +80,12 @@ def test_two_classes_have_one_decision_value(two: lt.TextClassifier) -> None:
 
 def test_empty_text_has_the_bias_as_logits(model: lt.TextClassifier) -> None:
     for text in ("", " \n\t", "\0", "\ufeff"):
-        assert np.array_equal(model.logits([text])[0], model._arrays["bias"])
+        assert np.array_equal(model.logits([text])[0], model.model_.arrays["bias"])
 
 
 def test_a_million_empty_texts(model: lt.TextClassifier) -> None:
     z = model.logits(pa.array([""], pa.large_string()).take(pa.array(np.zeros(1_000_000, np.int64))))
-    assert (z == model._arrays["bias"]).all()
+    assert (z == model.model_.arrays["bias"]).all()
 
 
 def test_scores(model: lt.TextClassifier) -> None:
@@ -184,13 +184,13 @@ def test_strongest_ngrams_are_named_and_sorted(model: lt.TextClassifier) -> None
         found = model.strongest_ngrams(label, 100)
         amounts = [share.amount for share in found]
         assert amounts == sorted(amounts, reverse=True)
-        assert amounts[0] == model._arrays["weights"][:, code].max()
+        assert amounts[0] == model.model_.arrays["weights"][:, code].max()
         # Each name is that of the n-gram with this weight: a text of a word alone shows it.
         for share in [s for s in found if s.block == "words"][:10]:
             alone = model.explain(share.ngram)
             at = [i for i, n in enumerate(alone.ngrams) if n == share.ngram and alone.blocks[i] == "words"]
             assert np.sign(alone.contributions[at[0], code]) == 1
-            row = np.flatnonzero(model._arrays["weights"][:, code] == np.float32(share.amount))
+            row = np.flatnonzero(model.model_.arrays["weights"][:, code] == np.float32(share.amount))
             assert len(row) >= 1
     assert len(model.strongest_ngrams("tech", 3)) == 3
     with pytest.raises(ValueError, match="is not a class"):
@@ -222,7 +222,7 @@ def test_saved_and_loaded_is_the_same(model: lt.TextClassifier, tmp_path: Path) 
     model.save(path)  # over a file that is mapped: the loaded model keeps the old bytes
     assert np.array_equal(loaded.logits(TEXTS), model.logits(TEXTS))
     refitted = clone(loaded).fit(TEXTS * 3, LABELS * 3)
-    assert np.array_equal(refitted._arrays["weights"], model._arrays["weights"])
+    assert np.array_equal(refitted.model_.arrays["weights"], model.model_.arrays["weights"])
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ def test_the_same_file_for_any_number_of_threads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["weights", "bias"])
 def test_a_damaged_layer_is_noticed(model: lt.TextClassifier, name: str) -> None:
     damaged = pickle.loads(pickle.dumps(model))
-    array = damaged._arrays[name].copy()
+    array = damaged.model_.arrays[name].copy()
     array[...] = np.nan
-    damaged._arrays[name] = array
+    damaged.model_.arrays[name] = array
     for answer in (damaged.logits, damaged.predict, damaged.predict_proba, damaged.decision_function):
         with pytest.raises(ValueError, match="logits at row 0 are not finite: the model file is damaged"):
             answer(TEXTS)

@@ -260,8 +260,8 @@ def naive_logits(model: lt.TextClassifier, text: str) -> list[float]:
     for seen in TRAIN:
         for ngram in reference.count(seen, (1, 2), (2, 5)):
             df[ngram] = df.get(ngram, 0) + 1
-    arrays, rows, first = model._arrays, {}, 0
-    for block in model.features_["blocks"]:
+    arrays, rows, first = model.model_.arrays, {}, 0
+    for block in model.model_.features["blocks"]:
         for i in range(first, first + block["features"]):
             rows[block["name"], int(arrays["hashes"][i])] = i
         first += block["features"]
@@ -281,9 +281,9 @@ def test_logits_agree_with_the_naive_reference(model: lt.TextClassifier, text: s
 
 
 def test_unknown_ngrams_move_the_logits_towards_the_bias(model: lt.TextClassifier) -> None:
-    alone, diluted = model.logits(["good", "good qqq www eee"]) - model._arrays["bias"]
+    alone, diluted = model.logits(["good", "good qqq www eee"]) - model.model_.arrays["bias"]
     assert (np.abs(diluted) < np.abs(alone)).all()
-    assert (model.logits(["qqqq", ""]) == model._arrays["bias"]).all()
+    assert (model.logits(["qqqq", ""]) == model.model_.arrays["bias"]).all()
 
 
 # -- the same bits --------------------------------------------------------------
@@ -326,7 +326,7 @@ wide = (np.arange(3000, dtype=np.float64).reshape(30, 100) * 0.7919) % 37 - 20
 again = lt.TextClassifier(char_ngrams=(2, 3), epochs=2, learning_rate=1.0, l2=1e-3)
 again.fit(texts * 5, [0, 1, 2, 3] * 5)
 parts = [z, lt.softmax(z), lt.log_softmax(wide), lt.logsumexp(wide.astype(np.float32)),
-         lt.cross_entropy(wide, np.arange(30), reduction="none"), again._arrays["weights"],
+         lt.cross_entropy(wide, np.arange(30), reduction="none"), again.model_.arrays["weights"],
          model.predict_proba(texts)]
 print(_core.simd_level(), hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest())
 """

@@ -400,6 +400,6 @@ def inspect(model: str, verify: bool, ngrams: int, as_json: bool) -> None:
 
     classifier = load(model, verify=True if verify else "auto")
     if as_json:
-        _print_json(classifier.header_)
+        _print_json(classifier.model_.header)
         return
     screen.model_card(classifier, model, os.path.getsize(model), ngrams)

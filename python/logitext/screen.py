@@ -13,12 +13,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from logitext.classifier import LONGEST_NAME
 from logitext.logits import argmax, softmax
+from logitext.model import shortened
 
 if TYPE_CHECKING:
-    from logitext.classifier import Explanation, Share, TextClassifier
+    from logitext.classifier import TextClassifier
     from logitext.evaluation import Evaluation
+    from logitext.explanation import Explanation, Share
     from logitext.training import Progress as Tell
 
 MOST_CLASSES = 40
@@ -41,7 +42,7 @@ def show(*parts: RenderableType) -> None:
 
 def plain(label: Any) -> Text:
     """Write what came from data: not without end, and what a terminal would obey as escapes."""
-    shown = str(label) if len(str(label)) <= LONGEST_NAME else str(label)[: LONGEST_NAME - 1] + "…"
+    shown = shortened(str(label))
     return Text(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], shown))
 
 
@@ -93,7 +94,7 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
     record = model.training_
     held_out = record["held_out"]
     plan = record["plan"]
-    features = [f"{number(block['features'])} {block['name']}" for block in model.features_["blocks"]]
+    features = [f"{number(block['features'])} {block['name']}" for block in model.model_.features["blocks"]]
     rows = [
         ("rows", number(record["rows"])),
         ("classes", number(len(model.classes_))),
@@ -188,17 +189,17 @@ def evaluation(result: Evaluation) -> None:
 
 def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) -> None:
     """Print what a model is: classes, settings, how it was trained, its strongest n-grams."""
-    record, features = model.training_, model.features_
+    record, features = model.training_, model.model_.features
     plan, held_out = record["plan"], record["held_out"]
     blocks = [
         f"{number(block['features'])} {block['name']} ({low}–{high}-grams)"
         for block in features["blocks"]
         for low, high in [features[block["name"].removesuffix("s") + "_ngrams"]]
     ]
-    changed = {k: v for k, v in model.settings_.items() if v != type(model)().get_params()[k]}
+    changed = {k: v for k, v in model.model_.header["settings"].items() if v != type(model)().get_params()[k]}
     rows = [
         ("model", f"{path} ({size(model_bytes)})"),
-        ("made by", f"logitext {model.library_version_}"),
+        ("made by", f"logitext {model.model_.header['library_version']}"),
         ("classes", number(len(model.classes_))),
         ("features", " + ".join(blocks)),
         ("tokens", features["tokens"]),

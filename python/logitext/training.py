@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]
 """Told what is being done and which share of it is."""
 
-SMALL_BATCH, LARGE_BATCH, LARGE = 32, 64, 10_000
-"""Rows a batch, and from how many rows on it is the large one: fewer waits between threads."""
 SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
 WEIGHT_BYTES = 96 << 20
 """Budget of the weights: with more classes fewer n-grams are kept, the rarest go first."""
 CHARS_GAIN = 0.02
 """Character n-grams cost several times the work: they must lower the log loss by this share."""
+
+
+def batch_size(rows: int) -> int:
+    """Rows a batch: few of few rows, lest equal steps add up; many of many, for fewer waits."""
+    return min(32, max(1, rows // 16)) if rows < 10_000 else 64
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class Workshop:
         self.examples = examples
         self.settings = settings
         self.progress = progress
-        self.batch = SMALL_BATCH if len(examples) < LARGE else LARGE_BATCH
+        self.batch = batch_size(len(examples))
         self._counted: dict[str, Block] = {}
 
     def blocks(self, chars: bool) -> list[Block]:
@@ -266,7 +269,7 @@ class Search:
         settings = self.workshop.settings
         plan = usual_plan(settings)
         if settings.char_ngrams and settings.chars_optional and settings.word_ngrams:
-            without = Plan(False, plan.learning_rate, plan.epochs)
+            without = replace(plan, char_ngrams=False)
             if self.loss(plan) > (1 - CHARS_GAIN) * self.loss(without):
                 plan = without
         if settings.learning_rate is None:
@@ -276,8 +279,7 @@ class Search:
                 else self._walk(plan, 0.5)
             )
         if settings.epochs is None:
-            longer = Plan(plan.char_ngrams, plan.learning_rate, 2 * plan.epochs)
-            shorter = Plan(plan.char_ngrams, plan.learning_rate, plan.epochs // 2)
+            longer, shorter = replace(plan, epochs=2 * plan.epochs), replace(plan, epochs=plan.epochs // 2)
             if self.loss(shorter) < 1.005 * self.loss(plan):
                 return shorter
             if self.loss(longer) < 0.99 * self.loss(plan):
@@ -286,7 +288,7 @@ class Search:
 
     @staticmethod
     def _scaled(plan: Plan, factor: float) -> Plan:
-        return Plan(plan.char_ngrams, plan.learning_rate * factor, plan.epochs)
+        return replace(plan, learning_rate=plan.learning_rate * factor)
 
     def _walk(self, plan: Plan, factor: float) -> Plan:
         for _ in range(6):
@@ -355,7 +357,7 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     if settings.calibrate and held_out is not None:
         temperature = held_out.temperature
     everything = np.arange(rows, dtype=np.uint32)
-    trained = whole.train(plan, everything, "training")
+    plan, trained = _train_steadily(whole, plan, everything, "training")
     record: dict[str, Any] = {
         "rows": rows,
         "text_bytes": int(size),
@@ -375,6 +377,25 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     return trained, temperature, record
 
 
+def _train_steadily(whole: Workshop, plan: Plan, rows: U32, what: str) -> tuple[Plan, Trained]:
+    """Train; where the step size is ours and proves too large, again with a smaller one.
+
+    Too large is one that diverges, or leaves the rows it learned from worse than guessed:
+    many equal texts, which no search could hold out, can do that.
+    """
+    ours = whole.settings.learning_rate is None
+    while True:
+        retry = ours and plan.learning_rate > 1e-3
+        try:
+            trained = whole.train(plan, rows, what)
+            if not retry or trained.losses[-1] <= math.log(whole.examples.classes):
+                return plan, trained
+        except DivergedError:
+            if not retry:
+                raise
+        plan = replace(plan, learning_rate=plan.learning_rate / 4)
+
+
 def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64]) -> HeldOut:
     """Hold a tenth of the rows out, at most 10,000, from a training on all others."""
     parts = int(part.max()) + 1
@@ -382,7 +403,7 @@ def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64]) -> He
     held_parts = max(1, min(parts // 10, 10_000 // size))
     held = np.flatnonzero((part >= 0) & (part < held_parts)).astype(np.uint32)
     rest = np.flatnonzero((part < 0) | (part >= held_parts)).astype(np.uint32)
-    trained = whole.train(plan, rest, "calibrating")
+    _, trained = _train_steadily(whole, plan, rest, "calibrating")
     return HeldOut(whole.logits(trained, held), whole.examples.codes[held]).calibrate()
 
 

@@ -1,0 +1,199 @@
+"""What the caller asked for, checked: constructor arguments → settings, weights → weights of rows."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from logitext import _core
+from logitext.training import Settings
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
+
+MOST_EPOCHS = 1 << 20
+USUAL_NGRAMS = {"word_ngrams": (1, 2), "char_ngrams": (2, 5)}
+
+
+def check(params: Mapping[str, Any]) -> Settings:
+    """Turn the arguments of `TextClassifier` into settings for training.
+
+    Parameters
+    ----------
+    params : mapping
+        As `TextClassifier.get_params` gives them.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range; the message says what was expected and what came.
+    """
+    ranges = {name: _ngram_range(name, params[name], usual) for name, usual in USUAL_NGRAMS.items()}
+    if not any(ranges.values()):
+        raise ValueError("word_ngrams and char_ngrams cannot both be None")
+    if params["tokens"] not in ("unicode", "whitespace"):
+        raise ValueError(f'tokens must be "unicode" or "whitespace", got {params["tokens"]!r}')
+    if params["calibration"] not in ("auto", None):
+        raise ValueError(f'calibration must be "auto" or None, got {params["calibration"]!r}')
+    rate = _number("learning_rate", params["learning_rate"], above=0.0)
+    epochs = _number("epochs", params["epochs"], above=0.0)
+    if epochs is not None and (epochs != int(epochs) or epochs > MOST_EPOCHS):
+        raise ValueError(f"epochs must be a whole number up to {MOST_EPOCHS}, got {params['epochs']!r}")
+    l2 = _number("l2", params["l2"], above=-math.ulp(0.0))
+    seed = params["random_state"]
+    if not (_is_whole(seed) and 0 <= seed < 2**32):
+        raise ValueError(f"random_state must be an integer in [0, 2**32), got {seed!r}")
+    return Settings(
+        tokens=params["tokens"],
+        word_ngrams=ranges["word_ngrams"],
+        char_ngrams=ranges["char_ngrams"],
+        chars_optional=isinstance(params["char_ngrams"], str),
+        learning_rate=rate,
+        epochs=None if epochs is None else int(epochs),
+        l2=l2 or 0.0,
+        calibrate=params["calibration"] is not None,
+        threads=thread_count(params["threads"]),
+        seed=int(seed),
+    )
+
+
+def thread_count(threads: Any) -> int:
+    """Return how many threads to use; None means the CPUs this process may use.
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number of at least 1, or None.
+    """
+    if threads is None:
+        return _core.available_threads()
+    if not (_is_whole(threads) and threads >= 1):
+        raise ValueError(f"threads must be a whole number of at least 1, or None, got {threads!r}")
+    return int(threads)
+
+
+def row_weights(
+    classes: list[Any], codes: NDArray[np.uint32], *, class_weight: Any, sample_weight: Any
+) -> NDArray[np.float32] | None:
+    """Return the weight of each row, 1 on average over rows that have one.
+
+    Parameters
+    ----------
+    classes : list
+        The labels.
+    codes : uint32 array, shape (n,)
+        Class of each row.
+    class_weight : mapping of label to weight, "balanced" or None
+    sample_weight : array of float, shape (n,), or None
+
+    Returns
+    -------
+    float32 array, shape (n,), or None
+        None: all rows count the same.
+
+    Raises
+    ------
+    ValueError
+        If weights are not numbers, not one per row, negative, not finite or all 0,
+        or `class_weight` names a label that is no class.
+    """
+    if class_weight is None and sample_weight is None:
+        return None
+    weights = np.ones(len(codes)) if sample_weight is None else _floats("sample_weight", sample_weight)
+    if weights.shape != codes.shape:
+        raise ValueError(f"sample_weight must be one per text: {len(codes)} texts, shape {weights.shape}")
+    if isinstance(class_weight, Mapping):
+        strange = [label for label in class_weight if label not in classes]
+        if strange:
+            raise ValueError(f"class_weight names {strange[0]!r}, which is not a class")
+        of_class = [class_weight.get(label, 1.0) for label in classes]
+        weights = weights * _floats("class_weight", of_class)[codes]
+    elif class_weight == "balanced":
+        weights = weights * (len(codes) / (len(classes) * np.bincount(codes)))[codes]
+    elif class_weight is not None:
+        raise ValueError(f'class_weight must be a mapping, "balanced" or None, got {class_weight!r}')
+    bad = ~np.isfinite(weights) | (weights < 0)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"weights must be finite and at least 0, got {weights[row]:g} at row {row}")
+    if not weights.any():
+        raise ValueError("weights must not all be 0")
+    # The step size is meant for rows of weight 1 on average.
+    weights = weights / weights.max()  # else the sum may overflow
+    scaled: NDArray[np.float32] = (weights / weights[weights > 0].mean()).astype(np.float32)
+    return scaled
+
+
+def to_json(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as the model file keeps them: without those that make no other model."""
+    kept = {name: value for name, value in params.items() if name not in ("threads", "verbose")}
+    if isinstance(kept["class_weight"], Mapping):
+        # JSON's keys are strings: pairs keep the type of the labels.
+        kept["class_weight"] = [[label, float(weight)] for label, weight in kept["class_weight"].items()]
+    return {name: _plain(value) for name, value in kept.items()}
+
+
+def from_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `to_json` kept.
+
+    Raises
+    ------
+    ValueError
+        If they are not what `to_json` makes.
+    """
+    params = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    if isinstance(params.get("class_weight"), tuple):
+        try:
+            params["class_weight"] = dict(params["class_weight"])
+        except (TypeError, ValueError):
+            raise ValueError("class_weight in the settings is not a list of pairs") from None
+    return params
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _ngram_range(name: str, value: Any, usual: tuple[int, int]) -> tuple[int, int] | None:
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return None if value is None else usual
+    try:
+        shortest, longest = (operator.index(n) for n in value)
+    except (TypeError, ValueError):
+        raise ValueError(f'{name} must be (shortest, longest), "auto" or None, got {value!r}') from None
+    if not 1 <= shortest <= longest <= 8:
+        raise ValueError(f"{name} must be 1 <= shortest <= longest <= 8, got {value!r}")
+    return shortest, longest
+
+
+def _number(name: str, value: Any, *, above: float) -> float | None:
+    if isinstance(value, str) and value == "auto":
+        return None
+    number = _is_whole(value) or isinstance(value, float | np.floating)
+    if not (number and math.isfinite(value) and value > above):
+        least = "above 0" if above == 0 else "at least 0"
+        raise ValueError(f'{name} must be a finite number {least}, or "auto", got {value!r}')
+    return float(value)
+
+
+def _floats(name: str, values: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

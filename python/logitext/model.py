@@ -1,0 +1,209 @@
+"""A trained model: arrays and a header, as they stand in the model file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from logitext import _core, modelfile
+from logitext.explanation import Explanation, Share
+from logitext.features import Block, arrow_strings, buffers
+from logitext.training import Settings, Trained, recipe
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
+
+NAMED_PER_CLASS = 100
+"""The strongest n-grams of each class are kept with their spelling."""
+LONGEST_NAME = 200
+"""A text may be one word of 100 MB: of its name the beginning is kept, in characters."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Arrays by name (see `logitext.modelschema`) and what the header says of them."""
+
+    arrays: dict[str, NDArray[Any]]
+    header: dict[str, Any]
+
+    @property
+    def classes(self) -> list[Any]:
+        """The labels, sorted."""
+        return list(self.header["classes"])
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """How text becomes features, and how many of each block are known."""
+        return dict(self.header["features"])
+
+    @property
+    def temperature(self) -> float:
+        """The logits over it are calibrated."""
+        calibration = self.header["calibration"]
+        return float(calibration["temperature"]) if calibration else 1.0
+
+    def layer(self) -> _core.Layer:
+        """Return the arrays as the core takes them, none of them copied."""
+        arrays, features = self.arrays, self.header["features"]
+        ranges = (features["word_ngrams"], features["char_ngrams"])
+        words, chars = (None if r is None else (int(r[0]), int(r[1])) for r in ranges)
+        tables: list[_core.Table] = []
+        first = bucket = 0
+        for block in features["blocks"]:
+            last = first + block["features"]
+            buckets = bucket + (1 << modelfile.bucket_bits(block["features"])) + 1
+            hashes, frequency = arrays["hashes"][first:last], arrays["document_frequency"][first:last]
+            tables.append((block["name"], hashes, arrays["buckets"][bucket:buckets], frequency))
+            first, bucket = last, buckets
+        text = (features["tokens"], words, chars)
+        return (text, tables, features["documents"], arrays["weights"], arrays["bias"])
+
+    def logits(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
+        """Return logits, shape (n, n_classes).
+
+        Raises
+        ------
+        ValueError
+            If the weights give one that is not finite.
+        """
+        z = _core.logits(buffers(texts), self.layer(), threads)
+        if not np.isfinite(z.sum(dtype=np.float64)):
+            row = int(np.argmax(~np.isfinite(z).all(axis=1)))
+            raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
+        return z
+
+    def explain(self, text: str) -> Explanation:
+        """Return what each n-gram of a text adds to each logit."""
+        z = self.logits(arrow_strings([text]), threads=1)[0]
+        names, rows, values = _core.features(text, self.layer())
+        known = rows >= 0
+        weights: NDArray[np.float32] = self.arrays["weights"]
+        return Explanation(
+            classes=self.classes,
+            logits=z,
+            bias=np.array(self.arrays["bias"]),
+            ngrams=[name for name, yes in zip(names, known, strict=True) if yes],
+            blocks=[self._block_of(int(row)) for row in rows[known]],
+            contributions=values[known, None] * weights[rows[known]],
+            unknown=[name for name, yes in zip(names, known, strict=True) if not yes],
+        )
+
+    def strongest_ngrams(self, code: int, most: int) -> list[Share]:
+        """Return the n-grams with the largest positive weights for a class, largest first."""
+        rows, offsets = self.arrays["named_features"], self.arrays["named_offsets"]
+        text = self.arrays["named_text"].tobytes()
+        weights = self.arrays["weights"][rows, code]
+        order = np.argsort(-weights, kind="stable")[: min(most, NAMED_PER_CLASS)]
+        return [
+            Share(
+                text[int(offsets[i]) : int(offsets[i + 1])].decode(),
+                self._block_of(int(rows[i])),
+                float(weights[i]),
+            )
+            for i in order
+            if weights[i] > 0
+        ]
+
+    def _block_of(self, row: int) -> str:
+        for block in self.header["features"]["blocks"]:
+            if row < block["features"]:
+                return str(block["name"])
+            row -= block["features"]
+        raise IndexError(f"no feature block holds row {row}")
+
+
+def from_training(
+    trained: Trained,
+    temperature: float,
+    record: dict[str, Any],
+    *,
+    texts: pa.LargeStringArray,
+    classes: list[Any],
+    settings: Settings,
+    arguments: dict[str, Any],
+) -> Model:
+    """Put together what training made.
+
+    Parameters
+    ----------
+    trained, temperature, record
+        As `logitext.training.fit` returns them.
+    texts : pyarrow.LargeStringArray
+        What was trained on: the strongest n-grams are spelled as they stand there.
+    classes : list
+    settings : Settings
+    arguments : dict
+        The caller's, as JSON.
+
+    Returns
+    -------
+    Model
+    """
+    blocks = trained.blocks
+    named = _strongest(trained.weights)
+    names = [name.encode() for name in _spell(named, blocks, texts, settings)]
+    arrays = {
+        "weights": trained.weights,
+        "bias": trained.bias,
+        "hashes": np.concatenate([block.hashes for block in blocks]),
+        "document_frequency": np.concatenate([block.document_frequency for block in blocks]),
+        "buckets": np.concatenate([_core.buckets(block.hashes) for block in blocks]),
+        "named_features": named,
+        "named_offsets": np.cumsum([0, *map(len, names)], dtype=np.uint64),
+        "named_text": np.frombuffer(b"".join(names), np.uint8),
+    }
+    ngrams = {"words": settings.word_ngrams, "chars": settings.char_ngrams}
+    used = {block.name: ngrams[block.name] for block in blocks}
+    header = {
+        "format_version": modelfile.FORMAT_VERSION,
+        "features_version": modelfile.FEATURES_VERSION,
+        "library_version": _core.__version__,
+        "classes": classes,
+        "features": {
+            "tokens": settings.tokens,
+            "word_ngrams": used.get("words"),
+            "char_ngrams": used.get("chars"),
+            "documents": len(texts),
+            "blocks": [{"name": block.name, "features": len(block)} for block in blocks],
+        },
+        "calibration": {"method": "temperature", "temperature": temperature} if settings.calibrate else None,
+        "settings": arguments,
+        "training": record,
+    }
+    return Model(arrays, header)
+
+
+def _strongest(weights: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Rows of the largest positive weights of each class, each row once."""
+    rows = set()
+    for column in weights.T:
+        most = min(NAMED_PER_CLASS, len(column))
+        if most == 0:
+            break
+        least = np.partition(column, len(column) - most)[len(column) - most]
+        candidates = np.flatnonzero(column >= max(least, np.finfo(np.float32).tiny))
+        order = np.argsort(-column[candidates], kind="stable")[:most]
+        rows.update(candidates[order].tolist())
+    return np.array(sorted(rows), dtype=np.uint32)
+
+
+def _spell(
+    named: NDArray[np.uint32], blocks: list[Block], texts: pa.LargeStringArray, settings: Settings
+) -> list[str]:
+    names = []
+    first = 0
+    for block in blocks:
+        own = named[(named >= first) & (named < first + len(block))] - np.uint32(first)
+        wanted = (block.hashes[own], block.first_row[own])
+        names += _core.spell(buffers(texts), recipe(settings), block.name, *wanted)
+        first += len(block)
+    return [shortened(name) for name in names]
+
+
+def shortened(name: str) -> str:
+    """Return a name, or the beginning of a very long one."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
