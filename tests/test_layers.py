@@ -18,6 +18,7 @@ LAYERS = [
     ["modelschema", "modelfile", "columns", "streams", "formats", "tables", "writing"],
     ["training"],
     ["classifier"],
+    ["answers"],
     ["report", "fasttext", "corpus"],
     ["ray", "client", "server"],
     ["screen", "cli"],
