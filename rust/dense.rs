@@ -5,9 +5,10 @@
 //! counts in the norm as one seen in a single text, so that text the model
 //! knows little of moves the logits little.
 
+use crate::count::{SHARDS, TextCounts, cut, sublinear};
 use crate::ngrams::{Block, Recipe, Scratch};
 use crate::simd::{Level, Real, dispatch, prefetch};
-use crate::table::{SHARDS, Table, TextCounts, bucket, bucket_bits, cut, sublinear};
+use crate::table::{Table, bucket, bucket_bits};
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
 
@@ -107,7 +108,7 @@ pub fn values(features: &Counted, documents: u64, threads: usize) -> Vec<f32> {
     values
 }
 
-/// [`crate::table::BlockFeatures`] borrowed from whoever owns the arrays.
+/// [`crate::count::BlockFeatures`] borrowed from whoever owns the arrays.
 pub struct Counted<'a> {
     /// In how many texts each feature stands.
     pub document_frequency: &'a [u32],

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! text ──► tokens ──► 64-bit n-grams ──► rows of the table ──► logits ──► probabilities
-//!   text.rs     ngrams.rs        table.rs           dense.rs │     logits.rs
-//!                                                            │
-//!                                      weights ◄── train.rs ─┘
+//!   text.rs    ngrams.rs          table.rs            dense.rs       logits.rs
+//!                   │                ▲                    ▲
+//!                   └──► count.rs ───┴──► train.rs ───────┘ weights
 //! ```
 //!
 //! Nothing here knows Python but `python.rs`. Functions over slices, no state:
 //! whoever calls owns the arrays. Results are the same bits for any number of
 //! threads and any level of CPU.
 
+pub mod count;
 pub mod dense;
 pub mod logits;
 pub mod ngrams;

@@ -9,11 +9,12 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+use crate::count::SHARDS;
 use crate::dense::{Counted, Layer};
 use crate::logits::Map;
 use crate::ngrams::{Block, LONGEST, Recipe, Scratch, Sink, ngrams};
 use crate::simd::{Level, level};
-use crate::table::{SHARDS, Table};
+use crate::table::Table;
 use crate::text::{BadTexts, Rule, Texts};
 use crate::train::{Examples, Lists, Schedule};
 use crate::{dense, logits, records, table, train};
@@ -127,7 +128,7 @@ fn count<'py>(
     threads: usize,
 ) -> PyResult<PyCounted<'py>> {
     let texts = texts.texts()?;
-    let f = py.detach(|| table::count(texts, &recipe, block, least, most, threads));
+    let f = py.detach(|| crate::count::count(texts, &recipe, block, least, most, threads));
     Ok((
         f.hashes.into_pyarray(py),
         f.document_frequency.into_pyarray(py),

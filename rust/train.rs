@@ -14,12 +14,12 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::count::SHARDS;
 use crate::logits::softmax_in_place;
 use crate::simd::{Level, Real, dispatch, prefetch};
-use crate::table::SHARDS;
 use crate::threads::SpinBarrier;
 
-/// One block of features of all rows: see `table::BlockFeatures`.
+/// One block of features of all rows: see `count::BlockFeatures`.
 #[derive(Clone, Copy)]
 pub struct Lists<'a> {
     /// Sorted hashes: where shards begin.

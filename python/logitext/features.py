@@ -271,7 +271,7 @@ def buffers(texts: pa.LargeStringArray) -> _core.Texts:
 class Block:
     """The counted n-grams of one block ("words" or "chars") of some texts.
 
-    The lists of occurrences are dealt to 8 shards by hash: see ``rust/table.rs``.
+    The lists of occurrences are dealt to 8 shards by hash: see ``rust/count.rs``.
     """
 
     name: str

@@ -1,0 +1,475 @@
+//! Counting n-grams: of one text, and of all texts.
+
+use crate::ngrams::{Block, Recipe, Scratch, Sink, ngrams};
+use crate::simd::Real;
+use crate::text::Texts;
+use crate::threads::{row_ranges, share};
+
+/// Features are dealt to this many shards by their top bits: the units of
+/// parallel work in training. It bounds the useful threads, not the result.
+pub const SHARDS: usize = 8;
+const SHARD_SHIFT: u32 = 64 - SHARDS.trailing_zeros();
+
+/// Occurrences of one n-gram in one text are counted up to this.
+pub const MOST: u32 = u16::MAX as u32;
+
+/// The distinct n-grams of one text with their counts, in order of first occurrence.
+pub struct Counter {
+    /// (hash, count, slot)
+    entries: Vec<(u64, u32, u32)>,
+    slots: Vec<u32>,
+}
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self { entries: Vec::new(), slots: vec![0; 1024] }
+    }
+}
+
+impl Counter {
+    /// Count one occurrence.
+    #[inline(always)]
+    pub fn add(&mut self, hash: u64) {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            match self.slots[slot] {
+                0 => break,
+                taken => {
+                    let entry = &mut self.entries[taken as usize - 1];
+                    if entry.0 == hash {
+                        entry.1 = (entry.1 + 1).min(MOST);
+                        return;
+                    }
+                }
+            }
+            slot = (slot + 1) & mask;
+        }
+        self.entries.push((hash, 1, slot as u32));
+        self.slots[slot] = self.entries.len() as u32;
+        if self.entries.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let size = self.slots.len() * 4;
+        self.slots.clear();
+        self.slots.resize(size, 0);
+        for (rank, entry) in self.entries.iter_mut().enumerate() {
+            let mut slot = entry.0 as usize & (size - 1);
+            while self.slots[slot] != 0 {
+                slot = (slot + 1) & (size - 1);
+            }
+            entry.2 = slot as u32;
+            self.slots[slot] = rank as u32 + 1;
+        }
+    }
+
+    /// (hash, count) of each distinct n-gram.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.entries.iter().map(|&(hash, count, _)| (hash, count))
+    }
+
+    /// Distinct n-grams so far.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forget all, keep the memory unless it is out of proportion.
+    pub fn clear(&mut self) {
+        if self.slots.len() > 1 << 22 {
+            *self = Self::default();
+            return;
+        }
+        for entry in &self.entries {
+            self.slots[entry.2 as usize] = 0;
+        }
+        self.entries.clear();
+    }
+}
+
+/// Counts of both blocks of one text.
+#[derive(Default)]
+pub struct TextCounts {
+    /// Token n-grams.
+    pub words: Counter,
+    /// Character n-grams.
+    pub chars: Counter,
+}
+
+impl TextCounts {
+    /// Count the n-grams of `text`, forgetting those of the text before.
+    pub fn read(&mut self, text: &str, recipe: &Recipe, scratch: &mut Scratch) {
+        self.words.clear();
+        self.chars.clear();
+        ngrams(text, recipe, scratch, self);
+    }
+
+    /// The counter of one block.
+    pub fn block(&self, block: Block) -> &Counter {
+        match block {
+            Block::Words => &self.words,
+            Block::Chars => &self.chars,
+        }
+    }
+}
+
+impl Sink for TextCounts {
+    #[inline(always)]
+    fn ngram(&mut self, block: Block, hash: u64, _: impl FnOnce() -> String) {
+        match block {
+            Block::Words => self.words.add(hash),
+            Block::Chars => self.chars.add(hash),
+        }
+    }
+}
+
+/// One block of the features of all training texts.
+///
+/// Row `i` of shard `s` holds `indices[indptr[s * (n + 1) + i]..indptr[s * (n + 1) + i + 1]]`,
+/// so that a shard is one contiguous run and reads of a row within it are, too.
+#[derive(Default)]
+pub struct BlockFeatures {
+    /// Sorted, distinct.
+    pub hashes: Vec<u64>,
+    /// In how many texts each stands.
+    pub document_frequency: Vec<u32>,
+    /// The first text it stands in.
+    pub first_row: Vec<u32>,
+    /// `SHARDS` × (texts + 1).
+    pub indptr: Vec<i64>,
+    /// Ranks in `hashes`.
+    pub indices: Vec<u32>,
+    /// Occurrences.
+    pub counts: Vec<u16>,
+    /// Of each text, Σ (1 + ln count)² over its n-grams that were too rare to keep.
+    pub dropped: Vec<f32>,
+    /// n-grams that stand in fewer texts than this were dropped.
+    pub least: u32,
+}
+
+/// What one range of rows adds to one shard.
+#[derive(Default)]
+struct Part {
+    hashes: Vec<u64>,
+    counts: Vec<u16>,
+    /// Features per row.
+    lengths: Vec<u32>,
+}
+
+type Parts = [Part; SHARDS];
+
+/// Count the n-grams of all texts of one block; keep those that stand in at
+/// least `least` texts, and more than that if they are over `most`.
+pub fn count(
+    texts: Texts,
+    recipe: &Recipe,
+    block: Block,
+    least: u32,
+    most: usize,
+    threads: usize,
+) -> BlockFeatures {
+    let recipe = &recipe.only(block);
+    let ranges = row_ranges(texts.offsets(), 1 << 18);
+    let mut parts: Vec<Parts> = ranges.iter().map(|_| Parts::default()).collect();
+    let work: Vec<_> = ranges.into_iter().zip(parts.iter_mut()).collect();
+    let fresh = || (TextCounts::default(), Scratch::default());
+    share(threads, work, fresh, |(counts, scratch), (range, parts)| {
+        for row in range {
+            counts.read(texts.row(row), recipe, scratch);
+            let before: [usize; SHARDS] = std::array::from_fn(|s| parts[s].hashes.len());
+            for (hash, count) in counts.block(block).entries() {
+                let part = &mut parts[(hash >> SHARD_SHIFT) as usize];
+                part.hashes.push(hash);
+                part.counts.push(count as u16);
+            }
+            for (part, before) in parts.iter_mut().zip(before) {
+                part.lengths.push((part.hashes.len() - before) as u32);
+            }
+        }
+    });
+    let mut shards: Vec<Shard> = (0..SHARDS).map(|s| Shard { s, ..Shard::default() }).collect();
+    share(threads, shards.iter_mut().collect(), || (), |(), shard| shard.rank(&parts));
+    let least = frequency_to_keep(&shards, least, most);
+    join(&parts, shards, texts.len(), least, threads)
+}
+
+/// The smallest document frequency, from `least` up, at which at most `most` n-grams are kept.
+fn frequency_to_keep(shards: &[Shard], least: u32, most: usize) -> u32 {
+    let entries = shards.iter().flat_map(|shard| &shard.seen.entries).map(|entry| entry.1);
+    let least = least.max(1);
+    let mut kept: Vec<u32> = entries.filter(|&df| df >= least).collect();
+    if kept.len() <= most {
+        return least;
+    }
+    // One n-gram too many: it and all as rare as it go.
+    let (_, &mut df, _) = kept.select_nth_unstable_by_key(most, |&df| std::cmp::Reverse(df));
+    df + 1
+}
+
+/// One shard's n-grams, in order of first occurrence.
+#[derive(Default)]
+struct Shard {
+    s: usize,
+    /// (hash, document frequency)
+    seen: Counter,
+    first_row: Vec<u32>,
+    /// Of each occurrence, which n-gram it is.
+    ranks: Vec<u32>,
+}
+
+/// Where one shard goes when it is brought in order.
+struct Place<'f> {
+    hashes: &'f mut [u64],
+    document_frequency: &'f mut [u32],
+    first_row: &'f mut [u32],
+    indptr: &'f mut [i64],
+    indices: &'f mut [u32],
+    counts: &'f mut [u16],
+    /// Rank of the shard's first n-gram in the block, and place of its first occurrence.
+    first: (u32, usize),
+}
+
+impl Shard {
+    fn rank(&mut self, parts: &[Parts]) {
+        let (mut row, total) = (0, parts.iter().map(|part| part[self.s].hashes.len()).sum());
+        self.ranks.reserve_exact(total);
+        for part in parts.iter().map(|part| &part[self.s]) {
+            let mut hashes = part.hashes.iter();
+            for &length in &part.lengths {
+                for &hash in hashes.by_ref().take(length as usize) {
+                    let (rank, new) = self.seen.rank(hash);
+                    if new {
+                        self.first_row.push(row);
+                    }
+                    self.ranks.push(rank);
+                }
+                row += 1;
+            }
+        }
+    }
+
+    fn kept(&self, least: u32) -> impl Iterator<Item = u32> + '_ {
+        let kept = move |&rank: &u32| self.seen.entries[rank as usize].1 >= least;
+        (0..self.seen.len() as u32).filter(kept)
+    }
+
+    /// N-grams by hash, and the lists of occurrences without the dropped ones;
+    /// Σ (1 + ln count)² of those, by row.
+    fn sort(&self, parts: &[Parts], rows: usize, least: u32, place: Place) -> Vec<f32> {
+        let entry = |rank: u32| self.seen.entries[rank as usize];
+        let mut order: Vec<u32> = self.kept(least).collect();
+        order.sort_unstable_by_key(|&rank| entry(rank).0);
+        const DROPPED: u32 = u32::MAX;
+        let mut sorted = vec![DROPPED; self.seen.len()];
+        for (at, &rank) in order.iter().enumerate() {
+            sorted[rank as usize] = place.first.0 + at as u32;
+            (place.hashes[at], place.document_frequency[at]) = (entry(rank).0, entry(rank).1);
+            place.first_row[at] = self.first_row[rank as usize];
+        }
+        let mut dropped = vec![0.0; rows];
+        let mut ranks = self.ranks.iter();
+        let (mut row, mut at) = (0, 0);
+        for part in parts.iter().map(|part| &part[self.s]) {
+            let mut counts = part.counts.iter();
+            for &length in &part.lengths {
+                place.indptr[row] = (place.first.1 + at) as i64;
+                for (&rank, &count) in ranks.by_ref().zip(counts.by_ref()).take(length as usize) {
+                    match sorted[rank as usize] {
+                        DROPPED => dropped[row] += sublinear(count.into()) * sublinear(count.into()),
+                        index => {
+                            (place.indices[at], place.counts[at]) = (index, count);
+                            at += 1;
+                        }
+                    }
+                }
+                row += 1;
+            }
+        }
+        place.indptr[rows] = (place.first.1 + at) as i64;
+        dropped
+    }
+}
+
+/// 1 + ln count
+pub fn sublinear(count: u32) -> f32 {
+    (1.0 + Real::ln(f64::from(count))) as f32
+}
+
+/// All shards in order; they are independent.
+fn join(parts: &[Parts], shards: Vec<Shard>, rows: usize, least: u32, threads: usize) -> BlockFeatures {
+    let sizes = |shard: &Shard| {
+        let occurrences = shard.kept(least).map(|rank| shard.seen.entries[rank as usize].1 as usize);
+        (shard.kept(least).count(), occurrences.sum::<usize>())
+    };
+    let sizes: Vec<(usize, usize)> = shards.iter().map(sizes).collect();
+    let features: usize = sizes.iter().map(|size| size.0).sum();
+    let occurrences: usize = sizes.iter().map(|size| size.1).sum();
+    let mut all = BlockFeatures {
+        hashes: vec![0; features],
+        document_frequency: vec![0; features],
+        first_row: vec![0; features],
+        indptr: vec![0; SHARDS * (rows + 1)],
+        indices: vec![0; occurrences],
+        counts: vec![0; occurrences],
+        dropped: vec![0.0; rows],
+        least,
+    };
+    let mut dropped: Vec<Vec<f32>> = vec![Vec::new(); SHARDS];
+    let mut rest = (&mut all.hashes[..], &mut all.document_frequency[..], &mut all.first_row[..]);
+    let mut lists = (&mut all.indices[..], &mut all.counts[..]);
+    let mut first = (0, 0);
+    let mut work = Vec::new();
+    let indptrs = all.indptr.chunks_mut(rows + 1);
+    for (((shard, size), indptr), dropped) in shards.iter().zip(sizes).zip(indptrs).zip(&mut dropped) {
+        let place = Place {
+            hashes: cut(&mut rest.0, size.0),
+            document_frequency: cut(&mut rest.1, size.0),
+            first_row: cut(&mut rest.2, size.0),
+            indptr,
+            indices: cut(&mut lists.0, size.1),
+            counts: cut(&mut lists.1, size.1),
+            first,
+        };
+        first = (first.0 + size.0 as u32, first.1 + size.1);
+        work.push((shard, place, dropped));
+    }
+    share(
+        threads,
+        work,
+        || (),
+        |(), (shard, place, dropped)| {
+            *dropped = shard.sort(parts, rows, least, place);
+        },
+    );
+    for shard in &dropped {
+        all.dropped.iter_mut().zip(shard).for_each(|(sum, &share)| *sum += share);
+    }
+    all
+}
+
+/// Take the first `size` items off a slice.
+pub fn cut<'a, T>(rest: &mut &'a mut [T], size: usize) -> &'a mut [T] {
+    let (own, others) = std::mem::take(rest).split_at_mut(size);
+    *rest = others;
+    own
+}
+
+impl Counter {
+    /// Count one occurrence without bound; which distinct hash is it, and is it new?
+    #[inline(always)]
+    fn rank(&mut self, hash: u64) -> (u32, bool) {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        while self.slots[slot] != 0 {
+            let rank = self.slots[slot] - 1;
+            if self.entries[rank as usize].0 == hash {
+                self.entries[rank as usize].1 += 1;
+                return (rank, false);
+            }
+            slot = (slot + 1) & mask;
+        }
+        let rank = self.entries.len() as u32;
+        self.entries.push((hash, 1, slot as u32));
+        self.slots[slot] = rank + 1;
+        if self.entries.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+        (rank, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Rule;
+    use std::collections::BTreeMap;
+
+    const TEXTS: [&str; 5] = ["a b a", "", "b c", "a a a a", "the cat, the dog 新手机"];
+    const RECIPE: Recipe = Recipe { rule: Rule::Unicode, words: Some((1, 2)), chars: Some((2, 4)) };
+
+    fn offsets() -> Vec<i64> {
+        let mut at = 0;
+        let ends = TEXTS.iter().map(|t| {
+            at += t.len() as i64;
+            at
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
+    #[test]
+    fn counts_agree_with_a_naive_count_for_any_number_of_threads() {
+        for block in [Block::Words, Block::Chars] {
+            let mut naive: BTreeMap<u64, Vec<(usize, u32)>> = BTreeMap::new();
+            for (row, text) in TEXTS.iter().enumerate() {
+                let mut counts = TextCounts::default();
+                counts.read(text, &RECIPE, &mut Scratch::default());
+                for (hash, count) in counts.block(block).entries() {
+                    naive.entry(hash).or_default().push((row, count));
+                }
+            }
+            for threads in [1, 3] {
+                let (offsets, data) = (offsets(), TEXTS.concat());
+                let texts = Texts::new(&offsets, data.as_bytes()).unwrap();
+                let found = count(texts, &RECIPE, block, 1, usize::MAX, threads);
+                assert!(found.hashes.iter().eq(naive.keys()));
+                let mut got: BTreeMap<u64, Vec<(usize, u32)>> = BTreeMap::new();
+                for row in 0..TEXTS.len() {
+                    for s in 0..SHARDS {
+                        let at = s * (TEXTS.len() + 1) + row;
+                        for i in found.indptr[at] as usize..found.indptr[at + 1] as usize {
+                            let hash = found.hashes[found.indices[i] as usize];
+                            assert_eq!((hash >> SHARD_SHIFT) as usize, s);
+                            got.entry(hash).or_default().push((row, u32::from(found.counts[i])));
+                        }
+                    }
+                }
+                assert_eq!(got, naive);
+                for (i, rows) in naive.values().enumerate() {
+                    assert_eq!(found.document_frequency[i] as usize, rows.len());
+                    assert_eq!(found.first_row[i] as usize, rows[0].0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_rarest_go_first() {
+        let data = "a a bc a bc x";
+        let texts = Texts::new(&[0, 2, 7, 13], data.as_bytes()).unwrap();
+        let recipe = Recipe { words: Some((1, 1)), ..RECIPE };
+        let keep = |least, most| count(texts, &recipe, Block::Words, least, most, 2);
+        let frequencies = |f: &BlockFeatures| {
+            let mut all = f.document_frequency.clone();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(frequencies(&keep(1, 9)), [1, 2, 3]);
+        assert_eq!(frequencies(&keep(2, 9)), [2, 3]);
+        let one = keep(1, 1);
+        assert_eq!((frequencies(&one), one.least), (vec![3], 3));
+        assert_eq!((one.indices.clone(), one.counts.clone()), (vec![0, 0, 0], vec![1, 1, 1]));
+        assert_eq!(one.dropped, [0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn counter_grows_saturates_and_forgets() {
+        let mut counter = Counter::default();
+        for round in 0..3u64 {
+            for hash in 0..10_000u64 {
+                counter.add(hash * 1024 + round);
+            }
+            assert_eq!(counter.len(), 10_000);
+            counter.clear();
+        }
+        (0..100_000).for_each(|_| counter.add(7));
+        assert_eq!(counter.entries().collect::<Vec<_>>(), [(7, MOST)]);
+    }
+}
