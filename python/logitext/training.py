@@ -151,7 +151,9 @@ class Workshop:
         settings = self.settings
         names = ["words"] if settings.word_ngrams else []
         names += ["chars"] if chars and settings.char_ngrams else []
-        most = WEIGHT_BYTES // (4 * self.examples.classes * len(names))
+        # Shared by the blocks there may be, so that a table does not depend on what was tried before.
+        blocks = bool(settings.word_ngrams) + bool(settings.char_ngrams)
+        most = WEIGHT_BYTES // (4 * self.examples.classes * blocks)
         for name in names:
             if name not in self._counted:
                 self.progress(f"counting {name}", 0.0)
