@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
-Command = Callable[..., Any]
-
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 could not be done, 2 wrong command line."""
@@ -76,7 +74,7 @@ def _sentence(error: BaseException) -> str:
     return " ".join(message.split())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(_core.__version__, prog_name="logitext")
 def cli() -> None:
     """Turn text into decisions you can trust, through the logits.
@@ -87,45 +85,35 @@ def cli() -> None:
     """
 
 
+OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
-"""Those of `logitext.tables`, which takes longer to import than help takes to print."""
+"""Those of `logitext.writing` and `logitext.tables`, which take longer to import than help takes to print."""
 
+_N = click.IntRange(min=1)
 _text = click.option("--text", metavar="NAME", help="Column of the texts (guessed by default).")
 _label = click.option("--label", metavar="NAME", help="Column of the labels (guessed by default).")
-_input_format = click.option(
-    "--input-format",
-    metavar="FORMAT",
-    type=click.Choice(FORMATS),
-    help=f"{', '.join(FORMATS)} (default: what the suffix says).",
-)
-_threads = click.option(
-    "--threads", metavar="N", type=click.IntRange(min=1), help="CPUs to use (default: all available)."
-)
+_how = f"{', '.join(FORMATS)} (default: what the suffix says)."
+_input_format = click.option("--input-format", metavar="FORMAT", type=click.Choice(FORMATS), help=_how)
+_of_out = f"{', '.join(OUTPUT_FORMATS)} (default: what the suffix of OUT says, or jsonl)."
+_threads = click.option("--threads", metavar="N", type=_N, help="CPUs to use (default: all available).")
 
 
-class NgramRange(click.ParamType[Any]):
-    """``2-5``, ``3``, ``none`` or ``auto``."""
-
-    name = "low-high|none|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", "none"):
-            return None if value == "none" else value
-        found = re.fullmatch("([1-8])(?:-([1-8]))?", value)
-        if found is None or found[1] > (found[2] or found[1]):
-            self.fail(f"{value!r} is not LOW-HIGH from 1 to 8, none or auto.", param, ctx)
-        return int(found[1]), int(found[2] or found[1])
+_TOKENS = click.Choice(["unicode", "whitespace"])
+_ABOVE_0, _FROM_0, _SHARE = click.FloatRange(0, min_open=True), click.FloatRange(0), click.FloatRange(0, 1)
+_SEED, _NAMED = click.IntRange(0, 2**32 - 1), click.IntRange(0, 100)
 
 
-class OrAuto(click.ParamType[Any]):
-    """A number of some kind, or ``auto``."""
+def _ngrams(value: str) -> tuple[int, int] | str | None:
+    if value in ("auto", "none"):
+        return None if value == "none" else value
+    found = re.fullmatch("([1-8])(?:-([1-8]))?", value)
+    if found is None or found[1] > (found[2] or found[1]):
+        raise click.BadParameter(f"{value!r} is not LOW-HIGH from 1 to 8, none or auto.")
+    return int(found[1]), int(found[2] or found[1])
 
-    def __init__(self, kind: click.ParamType[Any]) -> None:
-        self.kind = kind
-        self.name = f"{'integer' if isinstance(kind, click.IntRange) else 'number'}|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "auto" else self.kind.convert(value, param, ctx)
+def _or_auto(kind: Any) -> Callable[[str], Any]:
+    return lambda value: value if value == "auto" else kind(value)
 
 
 @cli.command()
@@ -135,27 +123,26 @@ class OrAuto(click.ParamType[Any]):
 @_label
 @_input_format
 @_threads
-@click.option("--word-ngrams", type=NgramRange(), default="auto", help="Runs of words (auto: 1-2).")
 @click.option(
-    "--char-ngrams", type=NgramRange(), default="auto", help="Runs of characters (auto: 2-5 or none)."
+    "--word-ngrams", metavar="LOW-HIGH", type=_ngrams, default="auto", help="Runs of words, or none."
 )
 @click.option(
-    "--tokens",
-    type=click.Choice(["unicode", "whitespace"]),
-    default="unicode",
-    show_default=True,
-    help="Cut by the rules of Unicode, or at white space only.",
+    "--char-ngrams", metavar="LOW-HIGH", type=_ngrams, default="auto", help="Runs of characters, or none."
 )
 @click.option(
-    "--learning-rate", type=OrAuto(click.FloatRange(0, min_open=True)), default="auto", help="Step size."
+    "--tokens", type=_TOKENS, default="unicode", help="Cut by Unicode's rules, or at white space only."
 )
-@click.option("--epochs", type=OrAuto(click.IntRange(1)), default="auto", help="Passes over the rows.")
-@click.option("--l2", type=OrAuto(click.FloatRange(0)), default="auto", help="Penalty on weights (auto: 0).")
+@click.option(
+    "--learning-rate", metavar="X", type=_or_auto(_ABOVE_0), default="auto", help="Step at the start."
+)
+@click.option("--epochs", metavar="N", type=_or_auto(_N), default="auto", help="Passes over the rows.")
+@click.option(
+    "--l2", metavar="X", type=_or_auto(_FROM_0), default="auto", help="Penalty on weights; auto: 0."
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
-    "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
-    help="Of the order of rows and of what is held out.",
-)  # fmt: skip
+    "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
+)
 def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     """Learn a model from labelled texts.
 
@@ -172,15 +159,10 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     from logitext.tables import read_all
 
     _check_output(output, *inputs)
+    names = ("word_ngrams", "char_ngrams", "tokens", "learning_rate", "epochs", "l2", "threads")
     model = TextClassifier(
-        word_ngrams=options["word_ngrams"],
-        char_ngrams=options["char_ngrams"],
-        tokens=options["tokens"],
-        learning_rate=options["learning_rate"],
-        epochs=options["epochs"],
-        l2=options["l2"],
+        **{name: options[name] for name in names},
         class_weight="balanced" if options["balanced"] else None,
-        threads=options["threads"],
         random_state=options["seed"],
     )
     start = time.perf_counter()
@@ -221,19 +203,15 @@ def _refuse_to_replace(inputs: tuple[str, ...], output: str) -> None:
 @cli.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("source", metavar="INPUT")
-@click.option("-o", "--output", metavar="OUT", default="-", help="File to write (default: standard output).")
+@click.option("-o", "--output", metavar="OUT", default="-", help="File to write; - is standard output.")
+@click.option("--format", "output_format", metavar="FORMAT", type=click.Choice(OUTPUT_FORMATS), help=_of_out)
 @_text
 @_input_format
 @_threads
 @click.option("--logits", is_flag=True, help="Add the raw logit of every class.")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every class.")
-@click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="Add the N most probable labels.")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), metavar="P", help="Answer null below this probability."
-)
-@click.option(
-    "--format", "output_format", type=click.Choice(["jsonl", "csv", "tsv", "parquet"]), help="Of OUT."
-)
+@click.option("--top-k", metavar="N", type=_N, help="Add the N most probable labels.")
+@click.option("--threshold", metavar="P", type=_SHARE, help="Answer null below this probability.")
 def predict(model: str, source: str, output: str, **options: Any) -> None:
     """Decide on texts: a label and its probability for each, as JSON Lines.
 
@@ -268,7 +246,7 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
 @_label
 @_input_format
 @_threads
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, unrounded.")
 def evaluate(model: str, sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Measure a model on labelled texts: accuracy, macro F1, log loss, classes, mistakes.
 
@@ -327,13 +305,13 @@ def _finder(classes: list[Any]) -> Callable[[Any, str], int]:
 @cli.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("text")
-@click.option("--label", help="The class whose logit to account for (default: the decision).")
-@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="N-grams to show.")
+@click.option("--label", metavar="NAME", help="The class whose logit to account for (default: the decision).")
+@click.option("--most", metavar="N", type=_N, default=10, help="How many n-grams to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every n-gram.")
 def explain(model: str, text: str, label: str | None, most: int, as_json: bool) -> None:
     """Show the way from a text to the decision, n-gram by n-gram.
 
-    TEXT - is standard input.
+    TEXT - is standard input; put -- before a text that starts with a dash.
 
     \b
     logitext explain news.safetensors "The new smartphone has amazing features."
@@ -385,9 +363,7 @@ def _standard_input() -> str:
 @cli.command()
 @click.argument("model", metavar="MODEL")
 @click.option("--verify", is_flag=True, help="Read and check every byte, however large the file.")
-@click.option(
-    "--ngrams", type=click.IntRange(0, 100), default=8, show_default=True, help="To show of each class."
-)
+@click.option("--ngrams", metavar="N", type=_NAMED, default=8, help="How many to show of each class.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole header as JSON.")
 def inspect(model: str, verify: bool, ngrams: int, as_json: bool) -> None:
     """Show what a model is: classes, settings, training record, strongest n-grams.
