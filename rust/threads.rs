@@ -61,8 +61,9 @@ pub fn row_ranges(offsets: &[i64], target: i64) -> Vec<std::ops::Range<usize>> {
 
 /// A barrier that spins at first: phases between two of them last microseconds.
 ///
-/// Who has spun for long sleeps: where other processes want the cores, an idle
-/// core lets the thread that is waited for run at once.
+/// Who has waited for long sleeps: where other processes want the cores, an idle
+/// core lets the thread that is waited for run at once. Sleeping sooner would do
+/// harm: the scheduler likes to wake a thread on the core of the one that woke it.
 pub struct SpinBarrier {
     threads: usize,
     arrived: AtomicUsize,
@@ -72,8 +73,9 @@ pub struct SpinBarrier {
     wake: Condvar,
 }
 
-/// About 20 µs.
+/// About 20 µs of spinning, then about a millisecond of letting others go first.
 const SPINS: u32 = 1000;
+const YIELDS: u32 = 3000;
 
 /// Breaks the barrier if dropped by a panic: the others must not wait for ever.
 pub struct BreakOnPanic<'b>(&'b SpinBarrier);
@@ -121,11 +123,11 @@ impl SpinBarrier {
         }
         let waiting =
             || self.generation.load(Ordering::Acquire) == generation && !self.broken.load(Ordering::Acquire);
-        for _ in 0..SPINS {
+        for spin in 0..SPINS + YIELDS {
             if !waiting() {
                 break;
             }
-            std::hint::spin_loop();
+            if spin < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         if waiting() {
             // Nothing panics while it holds this lock, so it cannot be poisoned.
