@@ -873,9 +873,10 @@ def test_texts_of_any_script(tmp_path: Path, run: Run) -> None:
 
 def test_a_million_empty_texts(tmp_path: Path, run: Run) -> None:
     data = write(tmp_path / "x.csv", "text,label\n" + ",a\n,b\n" * 500_000)
-    trained = run("train", data, "-o", tmp_path / "m", "--epochs", 1, "--threads", 1)
+    trained = run("train", data, "-o", tmp_path / "m", "--epochs", 2, "--threads", 1)
     assert (trained.code, trained.err) == (0, "")
     assert re.search("rows +1,000,000\n", trained.out)
+    assert re.search("chosen +learning rate 2,", trained.out), "trained again and again, to no use"
     assert run("predict", tmp_path / "m", data, "-o", tmp_path / "x.jsonl") == (0, "", "")
     answers = (tmp_path / "x.jsonl").read_bytes().splitlines()
     assert len(answers) == 1_000_000
