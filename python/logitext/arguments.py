@@ -67,18 +67,21 @@ def check(params: Mapping[str, Any]) -> Settings:
 
 
 def thread_count(threads: Any) -> int:
-    """Return how many threads to use; None means the CPUs this process may use.
+    """Return how many threads to use: at most, and by default, the CPUs this process may use.
+
+    Results do not depend on it, and more threads than CPUs would wait for each other.
 
     Raises
     ------
     ValueError
         If it is not a whole number of at least 1, or None.
     """
+    available = _core.available_threads()
     if threads is None:
-        return _core.available_threads()
+        return available
     if not (_is_whole(threads) and threads >= 1):
         raise ValueError(f"threads must be a whole number of at least 1, or None, got {threads!r}")
-    return int(threads)
+    return min(int(threads), available)
 
 
 def row_weights(
