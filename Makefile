@@ -43,7 +43,7 @@ bench-train: build  ## train and predict against scikit-learn, on LOGITEXT_DATA
 build: $(VENV)/built  ## compile the core and install everything into .venv
 
 $(VENV)/built: $(VENV)/made pyproject.toml $(RUST)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras dev
+	PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras dev
 	@touch $@
 
 $(VENV)/made: | tools
