@@ -362,7 +362,7 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     plan, trained = _train_steadily(whole, plan, everything, "training")
     record: dict[str, Any] = {
         "rows": rows,
-        "text_bytes": int(size),
+        "text_bytes": size,
         "fingerprint": _fingerprint(fingerprints, examples),
         "plan": asdict(plan),
         "batch": whole.batch,
