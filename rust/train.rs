@@ -386,7 +386,7 @@ impl Worker<'_> {
 const SMALL: f64 = 1e-6;
 
 /// A row whose loss, in nats, is below this has been learned: it makes no step.
-/// That saves a third of the work and, by cross-validation, a little log loss.
+/// That saves up to a third of the work and, on held-out rows, a little log loss.
 const SURE: f32 = 0.02;
 
 /// The bias moves by about a batch's mean gradient: as a feature of value 1 it
