@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(wildcard rust/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
-.PHONY: help demo test check format build bench-train clean tools
+.PHONY: help demo test check format build bench-train bench-logits clean tools
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -39,6 +39,9 @@ format: build   ## bring the code into form
 
 bench-train: build  ## train and predict against scikit-learn, on LOGITEXT_DATA
 	$(BIN)/python -m benches.train_predict
+
+bench-logits: build  ## operations on logits against the memory, NumPy, SciPy and JAX
+	$(BIN)/python -m benches.logits
 
 build: $(VENV)/built  ## compile the core and install everything into .venv
 

@@ -1,7 +1,7 @@
 //! Counting n-grams: of one text, and of all texts.
 
 use crate::ngrams::{Block, Recipe, Scratch, Sink, ngrams};
-use crate::simd::Real;
+use crate::real;
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
 
@@ -300,7 +300,7 @@ impl Shard {
 
 /// 1 + ln count
 pub fn sublinear(count: u32) -> f32 {
-    (1.0 + Real::ln(f64::from(count))) as f32
+    (1.0 + real::ln(f64::from(count))) as f32
 }
 
 /// All shards in order; they are independent.

@@ -7,7 +7,9 @@
 
 use crate::count::{SHARDS, TextCounts, cut, sublinear};
 use crate::ngrams::{Block, Recipe, Scratch};
-use crate::simd::{Level, Real, dispatch, prefetch};
+use crate::kernel;
+use crate::real;
+use crate::simd::{Cpu, Level, dispatch, prefetch};
 use crate::table::{Table, bucket, bucket_bits};
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
@@ -40,7 +42,7 @@ impl Idf {
     }
 
     fn of(&self, df: u32) -> f32 {
-        (1.0 + Real::ln((1.0 + self.documents) / (1.0 + f64::from(df)))) as f32
+        (1.0 + real::ln((1.0 + self.documents) / (1.0 + f64::from(df)))) as f32
     }
 
     #[inline(always)]
@@ -162,7 +164,13 @@ struct Prepared<'l, 'a> {
     sublinear: Sublinear,
 }
 
-impl Prepared<'_, '_> {
+/// Texts, which of them, memory, and where their logits go.
+type Asked<'p, 'l, 'a, 'o> =
+    (&'p Prepared<'l, 'a>, Texts<'p>, std::ops::Range<usize>, &'o mut Reader, &'o mut [f32], &'o mut [f32]);
+
+kernel!(Rows<'p, 'l, 'a, 'o; ;>(Asked<'p, 'l, 'a, 'o>) -> () = Prepared::rows);
+
+impl<'l, 'a> Prepared<'l, 'a> {
     /// The n-grams of one block of the text just counted, looked up; their inverse norm.
     ///
     /// In stages over all n-grams of the text, so that many cache misses are
@@ -201,6 +209,14 @@ impl Prepared<'_, '_> {
             feature.row = feature.row.map(|row| row + first as u32);
         }
         inverse_norm(squares)
+    }
+
+    /// Logits of some of the texts.
+    #[inline(always)]
+    fn rows(_: impl Cpu, (prepared, texts, rows, reader, sums, out): Asked<'_, 'l, 'a, '_>) {
+        for (row, out) in rows.zip(out.chunks_exact_mut(sums.len())) {
+            prepared.logits_of(texts.row(row), reader, sums, out);
+        }
     }
 
     #[inline(always)]
@@ -245,11 +261,7 @@ impl Layer<'_> {
         }
         let fresh = || (Reader::default(), vec![0.0; classes]);
         share(threads, work, fresh, |(reader, sums), (range, own)| {
-            dispatch(level, || {
-                for (row, out) in range.zip(own.chunks_exact_mut(classes)) {
-                    prepared.logits_of(texts.row(row), reader, sums, out);
-                }
-            });
+            dispatch(level, Rows((&prepared, texts, range, reader, &mut sums[..], own)));
         });
         out
     }

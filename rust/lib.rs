@@ -11,12 +11,19 @@
 //! whoever calls owns the arrays. Results are the same bits for any number of
 //! threads and any level of CPU.
 
+pub mod binary;
 pub mod count;
 pub mod dense;
+pub mod elements;
 pub mod logits;
+pub mod loss;
 pub mod ngrams;
+pub mod packed;
+pub mod passes;
 #[cfg(feature = "python")]
 mod python;
+pub mod rank;
+pub mod real;
 pub mod records;
 pub mod simd;
 pub mod table;

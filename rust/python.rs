@@ -11,13 +11,14 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::count::SHARDS;
 use crate::dense::{Counted, Layer};
-use crate::logits::Map;
 use crate::ngrams::{Block, LONGEST, Recipe, Scratch, Sink, ngrams};
-use crate::simd::{Level, level};
+use crate::simd::level;
 use crate::table::Table;
 use crate::text::{BadTexts, Rule, Texts};
 use crate::train::{Examples, Lists, Schedule};
-use crate::{dense, logits, records, table, train};
+use crate::{dense, records, table, train};
+
+mod arrays;
 
 type Array1<'py, T> = Bound<'py, PyArray1<T>>;
 
@@ -88,14 +89,10 @@ impl<'py> FromPyObject<'_, 'py> for Block {
     }
 }
 
-/// The level of CPU in use: "portable", "avx2" or "avx512".
+/// The level of CPU in use: "portable", "neon", "avx2" or "avx512".
 #[pyfunction]
 fn simd_level() -> &'static str {
-    match level() {
-        Level::Portable => "portable",
-        Level::Avx2 => "avx2",
-        Level::Avx512 => "avx512",
-    }
+    level().name()
 }
 
 #[pyfunction]
@@ -400,69 +397,16 @@ fn spell<'py>(
     }))
 }
 
-macro_rules! row_functions {
-    ($type:ty, $softmax:ident, $logsumexp:ident, $cross_entropy:ident) => {
-        #[pyfunction]
-        fn $softmax<'py>(
-            py: Python<'py>,
-            z: PyReadonlyArray2<'py, $type>,
-            log: bool,
-        ) -> PyResult<Bound<'py, PyArray2<$type>>> {
-            let (rows, classes) = z.as_array().dim();
-            let z = z.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
-            let mut out = vec![0.0; z.len()];
-            let map = if log { Map::LogSoftmax } else { Map::Softmax };
-            py.detach(|| logits::map(level(), map, z, classes, &mut out));
-            out.into_pyarray(py).reshape([rows, classes])
-        }
-
-        #[pyfunction]
-        fn $logsumexp<'py>(py: Python<'py>, z: PyReadonlyArray2<'py, $type>) -> PyResult<Array1<'py, $type>> {
-            let (rows, classes) = z.as_array().dim();
-            let z = z.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
-            // The sum over no classes is 0.
-            let mut out = vec![<$type>::NEG_INFINITY; rows];
-            py.detach(|| logits::logsumexp(level(), z, classes, &mut out));
-            Ok(out.into_pyarray(py))
-        }
-
-        #[pyfunction]
-        fn $cross_entropy<'py>(
-            py: Python<'py>,
-            z: PyReadonlyArray2<'py, $type>,
-            y: PyReadonlyArray1<'py, i64>,
-        ) -> PyResult<Array1<'py, $type>> {
-            let (rows, classes) = z.as_array().dim();
-            let z = z.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
-            let y = slice(&y)?;
-            if y.len() != rows {
-                return Err(bad(format!("labels must be one per row: {rows} rows, {} labels", y.len())));
-            }
-            if let Some(row) = y.iter().position(|&y| y < 0 || y >= classes as i64) {
-                return Err(bad(format!(
-                    "labels must be integers in [0, {classes}), got {} at row {row}",
-                    y[row]
-                )));
-            }
-            let mut out = vec![0.0; rows];
-            py.detach(|| logits::cross_entropy(level(), z, classes, y, &mut out));
-            Ok(out.into_pyarray(py))
-        }
-    };
-}
-
-row_functions!(f32, softmax_f32, logsumexp_f32, cross_entropy_f32);
-row_functions!(f64, softmax_f64, logsumexp_f64, cross_entropy_f64);
-
 /// The native core of Logitext.
 #[pymodule]
 mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::arrays::{argmax, binary, margin, softmax, summarize, top_k};
+    #[pymodule_export]
     use super::{
-        available_threads, buckets, complete_records, count, cross_entropy_f32, cross_entropy_f64, features,
-        fingerprints, logsumexp_f32, logsumexp_f64, shuffle, simd_level, softmax_f32, softmax_f64,
+        available_threads, buckets, complete_records, count, features, fingerprints, shuffle, simd_level,
         sparse_logits, spell, text_logits, train_rows, values,
     };
 

@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::count::SHARDS;
-use crate::logits::softmax_in_place;
-use crate::simd::{Level, Real, dispatch, prefetch};
+use crate::kernel;
+use crate::logits::{Trees, softmax_in_place};
+use crate::real;
+use crate::simd::{Cpu, Level, dispatch, prefetch};
 use crate::threads::SpinBarrier;
 
 /// One block of features of all rows: see `count::BlockFeatures`.
@@ -148,12 +150,13 @@ pub fn train(
     let until = Instant::now() + budget;
     let job = |thread: usize, own: Vec<Shard>, bias: Option<&mut [f32]>| {
         let worker = Worker { examples, order, schedule, exchange: &exchange, threads, thread, until };
-        dispatch(level, || match examples.classes {
-            2 => worker.run::<2>(own, bias, scale),
-            3 => worker.run::<3>(own, bias, scale),
-            4 => worker.run::<4>(own, bias, scale),
-            _ => worker.run::<0>(own, bias, scale),
-        })
+        let given = (&worker, own, bias, scale);
+        match examples.classes {
+            2 => dispatch(level, Run::<2>(given)),
+            3 => dispatch(level, Run::<3>(given)),
+            4 => dispatch(level, Run::<4>(given)),
+            _ => dispatch(level, Run::<0>(given)),
+        }
     };
     let mut own = owners.into_iter();
     let first = own.next().unwrap_or_default();
@@ -194,17 +197,26 @@ struct Worker<'e> {
     until: Instant,
 }
 
-impl Worker<'_> {
+/// One thread's part: which it is, the shards and perhaps the bias it owns, the factor on all weights.
+type Part<'w, 'e, 'o> = (&'w Worker<'e>, Vec<Shard<'o>>, Option<&'o mut [f32]>, f64);
+
+kernel!(Run<'w, 'e, 'o; ; K: usize>(Part<'w, 'e, 'o>) -> Progress = Worker::run::<K>);
+
+impl<'e> Worker<'e> {
     /// All batches, as one of the threads. `K` is the number of classes, or 0
     /// for any; the thread that is given the bias owns it.
     #[inline(always)]
-    fn run<const K: usize>(&self, mut own: Vec<Shard>, mut bias: Option<&mut [f32]>, scale: f64) -> Progress {
-        let Schedule { batch, l2, learning_rate, seen, total } = self.schedule;
+    fn run<const K: usize>(
+        cpu: impl Cpu,
+        (worker, mut own, mut bias, scale): Part<'_, 'e, '_>,
+    ) -> Progress {
+        let Schedule { batch, l2, learning_rate, seen, total } = worker.schedule;
         let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
-        let _breaks = self.exchange.barrier.break_on_panic();
+        let _breaks = worker.exchange.barrier.break_on_panic();
+        let mut trees = Trees::new();
         let mut before: &[u32] = &[];
         let mut at = 0;
-        for rows in self.order.chunks(batch) {
+        for rows in worker.order.chunks(batch) {
             let left = 1.0 - (seen + at as u64) as f64 / total as f64;
             let rate = learning_rate * left.max(0.0);
             let due = scale;
@@ -212,51 +224,51 @@ impl Worker<'_> {
                 scale = 1.0;
             }
             for shard in &mut own {
-                self.apply::<K>(shard, before);
+                worker.apply::<K>(shard, before);
                 if due < SMALL {
                     shard.multiply(due as f32);
                 }
-                self.share::<K>(shard, rows, scale as f32);
+                worker.share::<K>(shard, rows, scale as f32);
             }
             if let Some(bias) = bias.as_deref_mut() {
-                self.apply_bias(bias, before, due as f32);
-                self.add_bias(bias, rows.len());
+                worker.apply_bias(bias, before, due as f32);
+                worker.add_bias(bias, rows.len());
             }
-            if !self.exchange.barrier.wait() {
+            if !worker.exchange.barrier.wait() {
                 break;
             }
             // Shrinking by L2 is a factor on all weights: steps are divided by it.
-            scale *= Real::exp(-rate * l2 * rows.len() as f64).max(SMALL);
-            for piece in (self.thread..PIECES).step_by(self.threads) {
-                self.step(piece, rows, rate as f32, scale as f32);
+            scale *= real::exp(-rate * l2 * rows.len() as f64).max(SMALL);
+            for piece in (worker.thread..PIECES).step_by(worker.threads) {
+                worker.step(cpu, &mut trees, piece, rows, rate as f32, scale as f32);
             }
             at += rows.len();
-            if self.thread == 0 {
-                self.exchange.done.store(at, Ordering::Relaxed);
-                self.exchange.stop.store(Instant::now() >= self.until, Ordering::Relaxed);
+            if worker.thread == 0 {
+                worker.exchange.done.store(at, Ordering::Relaxed);
+                worker.exchange.stop.store(Instant::now() >= worker.until, Ordering::Relaxed);
             }
-            if !self.exchange.barrier.wait() {
+            if !worker.exchange.barrier.wait() {
                 break;
             }
             before = rows;
-            if self.thread == 0 {
-                let done = self.exchange.steps.iter().take(pieces(rows).count());
+            if worker.thread == 0 {
+                let done = worker.exchange.steps.iter().take(pieces(rows).count());
                 for piece in done.filter_map(|piece| piece.read().ok()) {
                     loss += piece.loss;
                 }
                 finite &= f64::is_finite(loss);
             }
-            if self.exchange.stop.load(Ordering::Relaxed) {
+            if worker.exchange.stop.load(Ordering::Relaxed) {
                 break;
             }
         }
         for shard in &mut own {
-            self.apply::<K>(shard, before);
+            worker.apply::<K>(shard, before);
         }
         if let Some(bias) = bias {
-            self.apply_bias(bias, before, scale as f32);
+            worker.apply_bias(bias, before, scale as f32);
         }
-        Progress { done: self.exchange.done.load(Ordering::Relaxed), loss, scale, finite }
+        Progress { done: worker.exchange.done.load(Ordering::Relaxed), loss, scale, finite }
     }
 
     #[inline(always)]
@@ -353,7 +365,7 @@ impl Worker<'_> {
 
     /// Logits of one piece of the batch's rows → what to add to the weights per unit of value.
     #[inline(always)]
-    fn step(&self, piece: usize, rows: &[u32], rate: f32, scale: f32) {
+    fn step(&self, cpu: impl Cpu, trees: &mut Trees<f32>, piece: usize, rows: &[u32], rate: f32, scale: f32) {
         let classes = self.examples.classes;
         let Some(rows_here) = pieces(rows).nth(piece) else { return };
         let first = piece * rows.len().div_ceil(PIECES);
@@ -369,7 +381,7 @@ impl Worker<'_> {
         for (&row, z) in rows_here.iter().zip(steps.chunks_exact_mut(classes)) {
             let label = self.examples.labels[row as usize] as usize;
             let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row as usize]);
-            let surprise = softmax_in_place(z, label);
+            let surprise = softmax_in_place(cpu, z, label, trees);
             *loss += f64::from(surprise * weight);
             if surprise < SURE {
                 z.fill(0.0);
@@ -432,24 +444,36 @@ pub fn logits(
         work,
         || (),
         |(), (rows, out)| {
-            dispatch(level, || {
-                for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
-                    out.copy_from_slice(bias);
-                    let mut first = 0;
-                    for lists in examples.blocks {
-                        for range in (0..SHARDS).map(|s| lists.row(s, row as usize)) {
-                            let pairs = lists.indices[range.clone()].iter().zip(&lists.values[range]);
-                            for (&index, &value) in pairs {
-                                let at = (first + index as usize) * classes;
-                                let weights = &weights[at..at + classes];
-                                out.iter_mut().zip(weights).for_each(|(out, &w)| *out += value * w);
-                            }
-                        }
-                        first += lists.hashes.len();
-                    }
-                }
-            });
+            dispatch(level, Dense((examples, rows, weights, bias, out)));
         },
     );
     out
+}
+
+/// Features, which rows, weights, bias, and where their logits go.
+type Asked<'a, 'o> = (&'a Examples<'a>, &'a [u32], &'a [f32], &'a [f32], &'o mut [f32]);
+
+kernel!(Dense<'a, 'o; ;>(Asked<'a, 'o>) -> () = dense_logits);
+
+#[inline(always)]
+fn dense_logits(
+    _: impl Cpu,
+    (examples, rows, weights, bias, out): Asked<'_, '_>,
+) {
+    let classes = examples.classes;
+    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
+        out.copy_from_slice(bias);
+        let mut first = 0;
+        for lists in examples.blocks {
+            for range in (0..SHARDS).map(|s| lists.row(s, row as usize)) {
+                let pairs = lists.indices[range.clone()].iter().zip(&lists.values[range]);
+                for (&index, &value) in pairs {
+                    let at = (first + index as usize) * classes;
+                    let weights = &weights[at..at + classes];
+                    out.iter_mut().zip(weights).for_each(|(out, &w)| *out += value * w);
+                }
+            }
+            first += lists.hashes.len();
+        }
+    }
 }

@@ -171,12 +171,85 @@ def values(counts: Counter[Ngram], df: dict[Ngram, int], documents: int) -> dict
 
 
 def softmax(z: Sequence[float]) -> list[float]:
-    exponentials = [math.exp(v - max(z)) for v in z]
-    return [e / math.fsum(exponentials) for e in exponentials]
+    top = max(z)
+    exponentials = [math.exp(v - top) for v in z]
+    total = math.fsum(exponentials)
+    return [e / total for e in exponentials]
 
 
 def cross_entropy(z: Sequence[float], y: int) -> float:
     return max(z) + math.log(math.fsum(math.exp(v - max(z)) for v in z)) - z[y]
+
+
+# -- operations on logits -------------------------------------------------------
+
+
+def undefined(z: Sequence[float]) -> bool:
+    """Say whether a row has no distribution: NaN, +inf, or nothing but -inf."""
+    return any(math.isnan(v) or v == math.inf for v in z) or all(v == -math.inf for v in z)
+
+
+def logsumexp(z: Sequence[float]) -> float:
+    if not z:
+        return -math.inf
+    top = max(z)
+    return math.nan if undefined(z) else top + math.log(math.fsum(math.exp(v - top) for v in z))
+
+
+def log_softmax(z: Sequence[float]) -> list[float]:
+    lse = logsumexp(z)
+    return [v - lse for v in z]
+
+
+def entropy(z: Sequence[float]) -> float:
+    return math.nan if undefined(z) else -math.fsum(p * math.log(p) for p in softmax(z) if p > 0)
+
+
+def margin(z: Sequence[float]) -> float:
+    """The second of a single class is -inf."""
+    second, first = sorted([*z, -math.inf])[-2:]
+    return math.nan if undefined(z) else first - second
+
+
+def ranked(z: Sequence[float]) -> list[int]:
+    """Classes by logit: NaN first, then the larger, then the lower class."""
+    return sorted(range(len(z)), key=lambda c: (not math.isnan(z[c]), 0 if math.isnan(z[c]) else -z[c], c))
+
+
+def times(a: float, b: float) -> float:
+    """0 · ∞ = 0, as in 0 · log 0."""
+    return 0.0 if a == 0 else a * b
+
+
+def loss_of_row(
+    z: Sequence[float],
+    y: int | Sequence[float],
+    *,
+    class_weight: Sequence[float] | None = None,
+    weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
+) -> tuple[float, list[float], float]:
+    """One row's loss, the gradient of it, and its weight in the mean; `y` is a class or its distribution."""
+    classes = range(len(z))
+    if weight == 0 or (isinstance(y, int) and y == ignore_index):
+        return 0.0, [0.0] * len(z), 0.0
+    w = [1.0] * len(z) if class_weight is None else class_weight
+    q = [float(c == y) for c in classes] if isinstance(y, int) else y
+    smooth = [(1 - label_smoothing) * q[c] + label_smoothing / len(z) for c in classes]
+    lse, p, of_truth = logsumexp(z), softmax(z), math.fsum(q[c] * w[c] for c in classes)
+    loss = math.fsum(times(smooth[c] * w[c], lse - z[c]) for c in classes) + z_loss * of_truth * lse**2
+    pull = math.fsum(smooth[c] * w[c] for c in classes) + 2 * z_loss * of_truth * lse
+    return weight * loss, [weight * (pull * p[c] - smooth[c] * w[c]) for c in classes], weight * of_truth
+
+
+def log_sigmoid(z: float) -> float:
+    return -math.log1p(math.exp(-z)) if z > 0 else z - math.log1p(math.exp(z))
+
+
+def binary_cross_entropy(z: float, y: float) -> float:
+    return -times(y, log_sigmoid(z)) - times(1 - y, log_sigmoid(-z))
 
 
 # -- training -------------------------------------------------------------------

@@ -36,7 +36,7 @@ from logitext import _core, cli, modelfile, tables, writing
 LOGITEXT = Path(sysconfig.get_path("scripts")) / "logitext"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HEADLINES, HEADLINES_TEST = EXAMPLES / "headlines.csv", EXAMPLES / "headlines_test.csv"
-VERBS = ("train", "predict", "evaluate", "explain", "inspect")
+VERBS = ("train", "predict", "evaluate", "explain", "inspect", "logits")
 QUICK = ("--learning-rate", "1", "--epochs", "3", "--char-ngrams", "none")
 SENTENCE = "The new smartphone has amazing features."
 # The machine may be slow and shared: this only ends what would hang for ever.
@@ -689,6 +689,7 @@ def test_no_such_file(model: Path, tmp_path: Path, run: Run, verb: str) -> None:
         "evaluate": (model, missing),
         "explain": (missing, "text"),
         "inspect": (missing,),
+        "logits": (missing,),
     }
     refused(logitext(verb, *args[verb]), str(missing), "o such")
     assert os.listdir(tmp_path) == []

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "python" / "logitext"
 # Modules of one layer may import each other, as long as they do not go in circles.
 LAYERS = [
     ["_core"],
-    ["logits", "features"],
-    ["calibration", "conformal", "novelty", "evaluation"],
-    ["modelschema", "modelfile", "columns", "streams", "formats", "tables", "writing"],
+    ["arrays", "losses", "logits", "features"],
+    ["calibration", "conformal", "novelty", "evaluation", "tallies", "description"],
+    ["modelschema", "modelfile", "columns", "streams", "formats", "tables", "files", "writing", "npy"],
     ["training"],
     ["explanation", "model", "arguments"],
     ["classifier"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["screen", "cli"],
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
-OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch"}
+OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes"}
 SLOW = {"rich", "click"}
 """Required, but imported only by what draws on the terminal."""
 

@@ -2,12 +2,27 @@
 
 from logitext._core import __version__
 from logitext.classifier import NotFittedError, TextClassifier, load
+from logitext.description import Description, describe
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
-from logitext.logits import argmax, cross_entropy, log_softmax, logsumexp, softmax, top_k
+from logitext.logits import (
+    argmax,
+    binary_cross_entropy,
+    cross_entropy,
+    energy,
+    entropy,
+    log_softmax,
+    logsumexp,
+    margin,
+    sigmoid,
+    softmax,
+    summarize,
+    top_k,
+)
 from logitext.modelfile import ModelFileError
 
 __all__ = [
+    "Description",
     "Evaluation",
     "Explanation",
     "ModelFileError",
@@ -16,11 +31,18 @@ __all__ = [
     "TextClassifier",
     "__version__",
     "argmax",
+    "binary_cross_entropy",
     "cross_entropy",
+    "describe",
+    "energy",
+    "entropy",
     "evaluate",
     "load",
     "log_softmax",
     "logsumexp",
+    "margin",
+    "sigmoid",
     "softmax",
+    "summarize",
     "top_k",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -183,9 +185,9 @@ def _how_to_read(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_output(output: str, *inputs: str) -> None:
-    """Find out before the work, not after it, whether a model can be written."""
+    """Find out before the work, not after it, whether a file can be written."""
     if output == "-":
-        raise ValueError("a model cannot be written to standard output: name a file")
+        raise ValueError("this cannot be written to standard output: name a file")
     folder = Path(output).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{output}: cannot be written, because the folder '{folder}' does not exist")
@@ -347,6 +349,53 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
             "unknown": explanation.unknown,
         }
     )
+
+
+_NPY = "Integer labels, one per row, as a .npy file: adds log loss and accuracy."
+_WRITTEN = click.Choice(["probabilities", "log-probabilities"])
+
+
+@cli.command()
+@click.argument("file", metavar="FILE")
+@click.option("--labels", metavar="LABELS", help=_NPY)
+@click.option("-o", "--output", metavar="OUT", help="Write the probabilities to this .npy file.")
+@click.option("--write", type=_WRITTEN, help="What goes into OUT (default: probabilities).")
+@click.option("--temperature", metavar="T", type=_ABOVE_0, default=1.0, help="Divide the logits by it first.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, unrounded; inf and NaN are null.")
+def logits(file: str, labels: str | None, output: str | None, write: str | None, **options: Any) -> None:
+    """Describe the logits of any model: range, how peaked, decisions, log loss.
+
+    FILE is a .npy file of any shape, class axis last; it may be larger than memory.
+
+    \b
+    logitext logits scores.npy --labels labels.npy
+    logitext logits scores.npy --temperature 1.5 -o probabilities.npy
+    """
+    from logitext import screen
+    from logitext.description import describe
+    from logitext.npy import open_npy, write_probabilities
+
+    if write is not None and output is None:
+        raise click.UsageError("--write says what goes into a file: name it with -o")
+    if output is not None:
+        _check_output(output, file, *([] if labels is None else [labels]))
+    z, y = open_npy(file), None if labels is None else open_npy(labels)
+    how: dict[str, Any] = {"temperature": options["temperature"]}
+    with screen.progress() as tell:
+        found = describe(z, y, **how, progress=tell)
+        if output is not None:
+            write_probabilities(output, z, **how, log=write == "log-probabilities", progress=tell)
+    if options["as_json"]:
+        _print_json(_finite(asdict(found)))
+    else:
+        screen.logits(found, output and f"{output} ({screen.size(os.path.getsize(output))})")
+
+
+def _finite(value: Any) -> Any:
+    """Return what JSON can hold: null for NaN and infinities."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -8,16 +8,23 @@ sums to 1, and the decision needs none of it: it is the largest logit.
 
 ``-inf`` is a masked class, with probability exactly 0. A row that is all
 ``-inf``, or holds ``+inf`` or NaN, is NaN in that row alone.
+
+Arrays are read where they stand: ``float32``, ``float64``, ``float16`` and ``bfloat16``
+(of ``ml_dtypes``), any strides, one row or many. Narrow types are computed in ``float32``.
+Arrays of other libraries on the CPU (JAX, PyTorch, ...) come and go through DLPack. The
+same bits come out for any number of threads and any CPU.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from logitext import _core
+from logitext.arrays import SMALL, Rows, place, receive, rows
+from logitext.losses import ask, binary_cross_entropy, cross_entropy, sigmoid
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -25,77 +32,166 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating[Any]]
 
-__all__ = ["argmax", "cross_entropy", "log_softmax", "logsumexp", "softmax", "top_k"]
+__all__ = [
+    "Summary",
+    "argmax",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "energy",
+    "entropy",
+    "log_softmax",
+    "logsumexp",
+    "margin",
+    "sigmoid",
+    "softmax",
+    "summarize",
+    "top_k",
+]
+
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+COLDEST, HOTTEST = 2.0**-16, 2.0**16
+"""Beyond these temperatures the constants of single precision run out of range: double is used."""
+LEAST, MOST = 1e-100, 1e100
 
 
-def _rows(z: ArrayLike, temperature: float = 1.0) -> tuple[Floats, np.dtype[Any], tuple[int, ...]]:
-    """Rows in a type the kernels compute in, the type to give back, and the shape."""
-    array = np.asarray(z)
-    if array.ndim == 0:
-        raise ValueError("logits must have a class axis, got a single number")
-    if array.dtype.kind in "iub":
-        array = array.astype(np.float64)
-    if array.dtype.kind != "f":
-        raise ValueError(f"logits must be real numbers, got dtype {array.dtype}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
-    wide = np.dtype(np.float64 if array.dtype.itemsize >= 8 else np.float32)
-    # Not -1: of no numbers at all NumPy cannot tell how many rows they are.
-    n_rows = math.prod(array.shape[:-1])
-    rows: Floats = np.ascontiguousarray(array, dtype=wide).reshape(n_rows, array.shape[-1])
-    if temperature != 1.0:
-        rows = rows / wide.type(temperature)
-    return rows, array.dtype, array.shape
+def _at(z: Any, temperature: float) -> Rows:
+    """Return logits in a format that can be divided by the temperature."""
+    if not LEAST <= temperature <= MOST:
+        raise ValueError(f"temperature must be above 0, from {LEAST} to {MOST}, got {temperature}")
+    taken = rows(z)
+    if COLDEST <= temperature <= HOTTEST or taken.format == "float64":
+        return taken
+    wide = rows(taken.given.astype(np.float64))
+    return replace(wide, dtype=taken.dtype, home=taken.home)
 
 
-def _map(z: ArrayLike, temperature: float, log: bool) -> Floats:
-    rows, dtype, shape = _rows(z, temperature)
-    native: Any = _core.softmax_f64 if rows.dtype == np.float64 else _core.softmax_f32
-    return np.asarray(native(rows, log), dtype=dtype).reshape(shape)
+def _map(z: Any, temperature: float, out: Any, log: bool) -> Any:
+    if type(z) is np.ndarray and out is None and temperature == 1.0 and z.size < SMALL:
+        # A short way for what is small and plain: most of its time would go into finding that out.
+        name = "float32" if z.dtype is _SINGLE else "float64" if z.dtype is _DOUBLE else None
+        if name is not None and 0 < z.ndim < 3:
+            flags = z.flags
+            if flags.c_contiguous and flags.aligned:
+                answer = np.empty(z.shape, z.dtype)
+                _core.softmax(name, z, answer, 1.0, log, 1)
+                return answer
+    logits = _at(z, temperature)
+    room = place(logits, out)
+    for part, work in logits.parts(room.work):
+        source = None if room.source is None else part
+        _core.softmax(logits.format, source, work, float(temperature), log, logits.threads)
+    return room.give()
 
 
-def softmax(z: ArrayLike, *, temperature: float = 1.0) -> Floats:
+def softmax(z: ArrayLike, *, temperature: float = 1.0, out: Any = None) -> Any:
     """Turn logits into probabilities: ``exp(z / T) / sum(exp(z / T))``.
 
     Parameters
     ----------
     z : array, shape (..., n_classes)
-        Logits, any real dtype; ``float16`` is computed in ``float32``.
+        Logits, any real dtype.
     temperature : float, default 1
-        ``T > 0``; above 1 the probabilities are flatter.
+        ``T > 0``; above 1 the probabilities are flatter. It costs no time, and no
+        precision: ``z / T`` is never rounded.
+    out : array, shape of z, optional
+        Where to write; `z` itself is allowed.
 
     Returns
     -------
     array, shape of z
-        Probabilities; each row sums to 1. The dtype of `z` (``float64`` for integers).
+        Probabilities in [0, 1]; each row sums to 1. The dtype of `z` (``float64`` for
+        integers); an array of the same library; `out` if it was given.
 
     Raises
     ------
     ValueError
-        If `z` is a single number or not real, or `temperature` is not above 0.
+        If `z` is a single number, not real or not in the CPU's memory, `temperature` is
+        not above 0, or `out` has another shape or dtype, is read-only, or overlaps `z`
+        without being `z`.
 
     Notes
     -----
-    Adding a constant to all logits changes nothing:
+    Error at most 4 units in the last place. Adding a constant to all logits changes
+    nothing but what that sum rounds. The naive formula overflows where the stable one does not:
 
+    >>> import numpy as np
     >>> import logitext as lt
-    >>> lt.softmax([1002.0, 1001.0, 1000.1]).round(2).tolist()
+    >>> z = np.array([1002.0, 1001.0, 1000.1])
+    >>> with np.errstate(all="ignore"):
+    ...     (np.exp(z) / np.exp(z).sum()).tolist()
+    [nan, nan, nan]
+    >>> lt.softmax(z).round(2).tolist()
     [0.66, 0.24, 0.1]
+
+    `log_softmax` keeps what is too small to be told from 0 here.
 
     References
     ----------
-    Blanchard, Higham & Higham (2021), algorithm 4.2.
+    Blanchard, Higham & Higham (2021), algorithm 4.2; Milakov & Gimelshein, "Online
+    normalizer calculation for softmax", 2018, section 3.
 
     Examples
     --------
     >>> lt.softmax([2.0, 1.0, 0.1]).round(2).tolist()
     [0.66, 0.24, 0.1]
+    >>> lt.softmax([2.0, 1.0, 0.1], temperature=2.0).round(2).tolist()
+    [0.5, 0.3, 0.19]
+    >>> lt.softmax([2.0, 1.0, -np.inf]).round(2).tolist()  # a masked class
+    [0.73, 0.27, 0.0]
     """
-    return _map(z, temperature, log=False)
+    return _map(z, temperature, out, log=False)
 
 
-def log_softmax(z: ArrayLike, *, temperature: float = 1.0) -> Floats:
+def log_softmax(z: ArrayLike, *, temperature: float = 1.0, out: Any = None) -> Any:
     """Turn logits into log-probabilities: ``z / T - logsumexp(z / T)``, in nats.
+
+    Parameters
+    ----------
+    z : array, shape (..., n_classes)
+        Logits.
+    temperature : float, default 1
+        ``T > 0``.
+    out : array, shape of z, optional
+        Where to write; `z` itself is allowed.
+
+    Returns
+    -------
+    array, shape of z
+        Log-probabilities in nats, at most 0, precise near 0 as well; ``-inf`` for a masked class.
+
+    Raises
+    ------
+    ValueError
+        As `softmax`.
+
+    Notes
+    -----
+    Where one class leads by far, its log-probability is close to 0 and must not be
+    rounded to it. The logarithm of the softmax loses it, at both ends:
+
+    >>> import numpy as np
+    >>> import logitext as lt
+    >>> z = np.array([20.0, 0.0, -800.0], np.float32)
+    >>> with np.errstate(divide="ignore"):
+    ...     np.log(lt.softmax(z)).tolist()
+    [0.0, -20.0, -inf]
+    >>> [f"{v:.3g}" for v in lt.log_softmax(z).tolist()]
+    ['-2.06e-09', '-20', '-820']
+
+    References
+    ----------
+    Blanchard, Higham & Higham (2021), section 4.
+
+    Examples
+    --------
+    >>> lt.log_softmax([2.0, 1.0, 0.1]).round(3).tolist()
+    [-0.417, -1.417, -2.317]
+    """
+    return _map(z, temperature, out, log=True)
+
+
+def logsumexp(z: ArrayLike, *, temperature: float = 1.0) -> Any:
+    """Return ``log(sum(exp(z / T)))`` over the last axis, in nats.
 
     Parameters
     ----------
@@ -106,29 +202,146 @@ def log_softmax(z: ArrayLike, *, temperature: float = 1.0) -> Floats:
 
     Returns
     -------
-    array, shape of z
-        Log-probabilities, at most 0, precise near 0 as well.
+    array, shape (...)
+        The dtype of `z` (``float64`` for integers); ``-inf`` where there are no classes.
 
     Raises
     ------
     ValueError
-        As `softmax`.
+        If `z` is a single number, not real or not in the CPU's memory, or `temperature`
+        is not above 0.
+
+    Notes
+    -----
+    Error at most 2 units in the last place of the larger of ``|max z|`` and the result.
+    It is the smooth maximum: between ``max z`` and ``max z + log(n_classes)``.
+
+    >>> import numpy as np
+    >>> import logitext as lt
+    >>> with np.errstate(all="ignore"):
+    ...     float(np.log(np.exp(np.float64(1000.0)) + 1))  # naive
+    inf
+    >>> float(lt.logsumexp([1000.0, 0.0]))
+    1000.0
 
     References
     ----------
-    Blanchard, Higham & Higham (2021), section 4.
+    Blanchard, Higham & Higham (2021), algorithm 4.1.
+
+    Examples
+    --------
+    >>> float(lt.logsumexp([2.0, 1.0, 0.1]).round(3))
+    2.417
+    """
+    logits = _at(z, temperature)
+    return _numbers(logits, float(temperature), "lse", -np.inf)
+
+
+def _numbers(logits: Rows, temperature: float, what: str, of_no_class: float) -> Any:
+    answer = logits.numbers(np.uint16 if logits.format.endswith("16") else logits.format)
+    if logits.classes == 0:
+        empty = np.full(logits.leading, of_no_class, logits.dtype)
+        return empty[()] if logits.home is None else logits.give(empty)
+    ask(logits, {what: answer}, temperature=temperature)
+    return logits.give(_typed(logits, answer))
+
+
+def _typed(logits: Rows, answer: NDArray[Any]) -> NDArray[Any]:
+    """Return what a kernel wrote in the dtype of answers."""
+    if answer.dtype != np.uint16:
+        return answer.astype(logits.dtype, copy=False)
+    bits = logits.dtype if logits.format == "bfloat16" else np.dtype(np.float16)
+    return answer.view(bits).astype(logits.dtype, copy=False)
+
+
+def entropy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
+    """Return how undecided the probabilities are: ``-sum(p * log(p))``, ``p = softmax(z / T)``.
+
+    Parameters
+    ----------
+    z : array, shape (..., n_classes)
+        Logits, not probabilities.
+    temperature : float, default 1
+        ``T > 0``.
+
+    Returns
+    -------
+    array, shape (...)
+        In nats: 0 where one class has all, ``log(n_classes)`` where all are equal.
+
+    Raises
+    ------
+    ValueError
+        As `logsumexp`, or if there are no classes.
+
+    Notes
+    -----
+    Computed as ``log1p(s) + sum(p * (a - z))``: no terms cancel, and ``0 * log(0)`` is 0.
+
+    >>> import numpy as np
+    >>> import logitext as lt
+    >>> p = lt.softmax([2.0, -np.inf])
+    >>> with np.errstate(all="ignore"):
+    ...     float(-(p * np.log(p)).sum())  # naive
+    nan
+    >>> float(lt.entropy([2.0, -np.inf]))
+    0.0
+
+    References
+    ----------
+    Shannon, "A mathematical theory of communication", 1948, section 6.
+
+    Examples
+    --------
+    >>> float(lt.entropy([2.0, 1.0, 0.1]).round(3))
+    0.847
+    >>> float(lt.entropy([5.0, 5.0]).round(3))  # log 2
+    0.693
+    """
+    logits = _at(z, temperature)
+    _some_class("entropy", logits)
+    return _numbers(logits, float(temperature), "entropy", np.nan)
+
+
+def energy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
+    """Return the free energy ``-T * logsumexp(z / T)``: high for what fits no class.
+
+    Parameters
+    ----------
+    z : array, shape (..., n_classes)
+        Logits, as the model gave them: shifting them shifts the energy.
+    temperature : float, default 1
+        ``T > 0``.
+
+    Returns
+    -------
+    array, shape (...)
+        In the unit of the logits.
+
+    Raises
+    ------
+    ValueError
+        As `logsumexp`.
+
+    References
+    ----------
+    Liu, Wang, Owens & Li, "Energy-based out-of-distribution detection", 2020, section 3.
 
     Examples
     --------
     >>> import logitext as lt
-    >>> lt.log_softmax([2.0, 1.0, 0.1]).round(3).tolist()
-    [-0.417, -1.417, -2.317]
+    >>> float(lt.energy([2.0, 1.0, 0.1]).round(3))
+    -2.417
+    >>> float(lt.energy([2.0, 1.0, 0.1], temperature=2.0).round(3))
+    -3.38
     """
-    return _map(z, temperature, log=True)
+    logits = _at(z, temperature)
+    mass = _numbers(logits, float(temperature), "lse", -np.inf)
+    return -mass if temperature == 1 else -(mass * float(temperature))
 
 
-def logsumexp(z: ArrayLike) -> Floats:
-    """Return ``log(sum(exp(z)))`` over the last axis.
+def margin(z: ArrayLike) -> Any:
+    """Return how far the decision leads: the largest logit minus the second largest.
 
     Parameters
     ----------
@@ -138,74 +351,40 @@ def logsumexp(z: ArrayLike) -> Floats:
     Returns
     -------
     array, shape (...)
-        ``-inf`` where there are no classes.
+        At least 0; ``inf`` where there is one class that is not masked, NaN for rows that
+        are all ``-inf`` or hold ``+inf`` or NaN. ``exp(margin)`` is the ratio of the two
+        probabilities.
 
     Raises
     ------
     ValueError
-        If `z` is a single number or not real.
+        If there are no classes, or as `logsumexp`.
 
-    Examples
-    --------
-    >>> import logitext as lt
-    >>> float(lt.logsumexp([2.0, 1.0, 0.1]).round(3))
-    2.417
-    """
-    rows, dtype, shape = _rows(z)
-    native: Any = _core.logsumexp_f64 if rows.dtype == np.float64 else _core.logsumexp_f32
-    return np.asarray(native(rows), dtype=dtype).reshape(shape[:-1])
-
-
-def cross_entropy(
-    z: ArrayLike, y: ArrayLike, *, reduction: Literal["mean", "sum", "none"] = "mean"
-) -> float | Floats:
-    """Return the loss ``-log_softmax(z)[y]``, in nats.
-
-    Parameters
+    References
     ----------
-    z : array, shape (n, n_classes) or (n_classes,)
-        Logits.
-    y : int array, shape (n,) or ()
-        Index of the true class of each row.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What to make of the losses of the rows.
-
-    Returns
-    -------
-    float, or array of shape (n,) for "none"
-        At least 0; the mean over no rows is NaN.
-
-    Raises
-    ------
-    ValueError
-        If labels are not integers in ``[0, n_classes)``, one per row, or the
-        reduction is unknown.
+    Scheffer, Decomain & Wrobel, "Active hidden Markov models for information
+    extraction", 2001, section 4.
 
     Examples
     --------
     >>> import logitext as lt
-    >>> round(lt.cross_entropy([2.0, 1.0, 0.1], 0), 3)
-    0.417
+    >>> float(lt.margin([2.0, 1.0, 0.1]))
+    1.0
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
-    rows, dtype, shape = _rows(z)
-    labels = np.asarray(y)
-    if labels.dtype.kind not in "iu" and labels.size:
-        raise ValueError(f"labels must be integers in [0, {shape[-1]}), got dtype {labels.dtype}")
-    if labels.shape != shape[:-1]:
-        raise ValueError(f"labels must be one per row: logits {shape}, labels {labels.shape}")
-    native: Any = _core.cross_entropy_f64 if rows.dtype == np.float64 else _core.cross_entropy_f32
-    losses = native(rows, np.ascontiguousarray(labels.reshape(-1), dtype=np.int64))
-    if reduction == "none":
-        return np.asarray(losses, dtype=dtype).reshape(labels.shape)
-    total = losses.sum(dtype=np.float64)
-    if reduction == "sum":
-        return float(total)
-    return float(total / len(losses)) if len(losses) else float("nan")
+    logits = rows(z)
+    _some_class("margin", logits)
+    answer = logits.numbers(np.uint16 if logits.format.endswith("16") else logits.format)
+    for part, one in logits.parts(answer):
+        _core.margin(logits.format, part, one, logits.threads)
+    return logits.give(_typed(logits, answer))
 
 
-def argmax(z: ArrayLike) -> NDArray[np.intp]:
+def _some_class(what: str, logits: Rows) -> None:
+    if logits.classes == 0:
+        raise ValueError(f"{what} needs at least one class, got logits of shape {logits.given.shape}")
+
+
+def argmax(z: ArrayLike) -> Any:
     """Return the decision: the index of the largest logit, ties to the lowest.
 
     Parameters
@@ -215,26 +394,42 @@ def argmax(z: ArrayLike) -> NDArray[np.intp]:
 
     Returns
     -------
-    int array, shape (...)
+    int64 array, shape (...)
+        A NaN counts as the largest, as in NumPy.
 
     Raises
     ------
     ValueError
-        If there is no class.
+        If there are no classes, or as `logsumexp`.
+
+    Notes
+    -----
+    Probabilities are rounded, and may tie where the logits do not:
+
+    >>> import numpy as np
+    >>> import logitext as lt
+    >>> z = np.array([0.0, 1e-8, 2e-8], np.float32)
+    >>> int(lt.softmax(z).argmax()), int(lt.argmax(z))
+    (0, 2)
 
     Examples
     --------
-    >>> import logitext as lt
     >>> int(lt.argmax([2.0, 1.0, 0.1]))
     0
     """
-    array = np.asarray(z)
-    if array.ndim == 0 or array.shape[-1] == 0:
-        raise ValueError(f"argmax needs at least one class, got logits of shape {array.shape}")
-    return np.asarray(array.argmax(axis=-1))
+    array, _ = receive(z)
+    if array.dtype.kind in "iub" and array.ndim and array.shape[-1]:
+        # Large integers differ where their nearest floats do not.
+        return array.argmax(axis=-1)
+    logits = rows(z)
+    _some_class("argmax", logits)
+    answer = logits.numbers(np.int64)
+    for part, one in logits.parts(answer):
+        _core.argmax(logits.format, part, one.reshape(-1), logits.threads)
+    return logits.give(answer)
 
 
-def top_k(z: ArrayLike, k: int) -> tuple[Floats, NDArray[np.intp]]:
+def top_k(z: ArrayLike, k: int) -> tuple[Any, Any]:
     """Return the `k` largest logits and their classes, largest first, ties to the lowest index.
 
     Parameters
@@ -247,12 +442,17 @@ def top_k(z: ArrayLike, k: int) -> tuple[Floats, NDArray[np.intp]]:
     Returns
     -------
     values : array, shape (..., k)
-    indices : int array, shape (..., k)
+    indices : int64 array, shape (..., k)
+        A NaN counts as the largest.
 
     Raises
     ------
     ValueError
-        If `k` is out of range.
+        If `k` is out of range, or as `logsumexp`.
+
+    Notes
+    -----
+    The row is read once; what cannot be among the `k` is passed over a vector at a time.
 
     Examples
     --------
@@ -261,10 +461,83 @@ def top_k(z: ArrayLike, k: int) -> tuple[Floats, NDArray[np.intp]]:
     >>> values.tolist(), indices.tolist()
     ([2.0, 1.0], [1, 2])
     """
-    array = np.asarray(z)
-    if array.ndim == 0 or not 1 <= k <= array.shape[-1]:
-        raise ValueError(f"k must be in [1, n_classes], got {k} for logits of shape {array.shape}")
-    # A stable sort of the reversed row, reversed: equal logits stay in the order of their classes.
-    backwards = np.argsort(array[..., ::-1], axis=-1, kind="stable")[..., ::-1]
-    indices = array.shape[-1] - 1 - backwards[..., :k]
-    return np.take_along_axis(array, indices, axis=-1), indices
+    logits = rows(z)
+    if not 1 <= k <= logits.classes:
+        raise ValueError(f"k must be in [1, n_classes], got {k} for logits of shape {logits.given.shape}")
+    chosen = np.empty((*logits.array.shape[:-1], k), np.int64)
+    for part, one in logits.parts(chosen):
+        _core.top_k(logits.format, part, one, logits.threads)
+    if logits.moved is not None:
+        chosen = np.moveaxis(chosen, -2, logits.moved)
+    values = np.take_along_axis(logits.given, chosen, axis=-1)
+    if logits.home is None:
+        return values, chosen
+    return logits.home.from_dlpack(values), logits.home.from_dlpack(chosen)
+
+
+class Summary(NamedTuple):
+    """What `summarize` found, one number per row."""
+
+    logsumexp: Any
+    """In nats."""
+    argmax: Any
+    """The decision."""
+    max: Any
+    """The largest logit."""
+    entropy: Any
+    """In nats."""
+    loss: Any
+    """In nats; None without labels."""
+
+
+def summarize(z: ArrayLike, y: ArrayLike | None = None, *, temperature: float = 1.0) -> Summary:
+    """Find log-sum-exp, decision, largest logit, entropy and loss of each row, reading it once.
+
+    Parameters
+    ----------
+    z : array, shape (..., n_classes)
+        Logits, at least one class.
+    y : int array, shape (...), optional
+        The true class of each row; or the probability of each class, shape of z.
+    temperature : float, default 1
+        ``T > 0``. Log-sum-exp, entropy and loss are those of ``z / T``.
+
+    Returns
+    -------
+    Summary
+        Named arrays of shape (...): ``logsumexp``, ``argmax``, ``max``, ``entropy``, ``loss``.
+
+    Raises
+    ------
+    ValueError
+        As `logsumexp`, `argmax` and `cross_entropy`.
+
+    Notes
+    -----
+    On arrays larger than the caches the time is that of reading them; each of the five
+    by itself would read them again.
+
+    Examples
+    --------
+    >>> import logitext as lt
+    >>> found = lt.summarize([[2.0, 1.0, 0.1], [0.0, 3.0, 1.0]], [0, 2])
+    >>> found.argmax.tolist(), found.loss.round(3).tolist()
+    ([0, 1], [0.417, 2.17])
+    >>> found.entropy.round(3).tolist()
+    [0.847, 0.524]
+    """
+    logits = _at(z, temperature)
+    _some_class("summarize", logits)
+    room = np.uint16 if logits.format.endswith("16") else logits.format
+    wanted = {name: logits.numbers(room) for name in ("lse", "max", "entropy")}
+    wanted["at"] = logits.numbers(np.int64)
+    if y is not None:
+        wanted["loss"] = logits.numbers(room)
+    ask(logits, wanted, y=y, temperature=float(temperature))
+    return Summary(
+        logits.give(_typed(logits, wanted["lse"])),
+        logits.give(wanted["at"]),
+        logits.give(_typed(logits, wanted["max"])),
+        logits.give(_typed(logits, wanted["entropy"])),
+        None if y is None else logits.give(_typed(logits, wanted["loss"])),
+    )

@@ -18,6 +18,7 @@ from logitext.model import shortened
 
 if TYPE_CHECKING:
     from logitext.classifier import TextClassifier
+    from logitext.description import Description
     from logitext.evaluation import Evaluation
     from logitext.explanation import Explanation, Share
     from logitext.training import Progress as Tell
@@ -185,6 +186,43 @@ def evaluation(result: Evaluation) -> None:
         pairs.add_row(plain(truth), plain(decided), number(count))
     if pairs.row_count:
         show(pairs)
+
+
+def logits(found: Description, written: str | None) -> None:
+    """Print what an array of logits holds, and where its probabilities were written."""
+    rows = [
+        ("shape", f"{' × '.join(map(number, found.shape))}, {found.dtype}"),
+        ("logits", f"{found.lowest:.4g} to {found.highest:.4g}"),
+        ("mean", f"{found.mean:.4g}, standard deviation {found.deviation:.4g}"),
+        ("masked", f"{_percent(found.masked)} of the logits are -inf"),
+        ("temperature", f"{found.temperature:.4g}"),
+    ]
+    if found.commonest is not None:
+        most = f"most often for class {found.commonest} ({_percent(found.commonest_share)} of the rows)"
+        rows.append(("decided", f"for {number(found.decided)} of {number(found.classes)} classes, {most}"))
+    if found.log_loss is not None:
+        guessing = f"guessing class frequencies gives {found.guessing:.4f}"
+        rows += [
+            ("accuracy", f"{found.accuracy:.4f}"),
+            ("log loss", f"{found.log_loss:.4f} nats; {guessing}"),
+        ]
+    if found.best_temperature is not None:
+        rows.append(("best temperature", f"{found.best_temperature:.4g}"))
+    if written is not None:
+        rows.append(("written", written))
+    peaks = _table("quantiles of the rows", "10 %>", "50 %>", "90 %>")
+    for name, quantiles in (
+        ("largest probability", found.probability),
+        ("entropy, nats", found.entropy),
+        ("entropy, share of log classes", found.entropy_share),
+        ("margin", found.margin),
+    ):
+        peaks.add_row(name, *(f"{value:.4g}" for value in vars(quantiles).values()))
+    show(_facts(rows), peaks, *(f"note: {note}" for note in found.notes))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) -> None:

@@ -7,14 +7,12 @@ there before stays.
 from __future__ import annotations
 
 import json
-import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +21,7 @@ import pyarrow.parquet as pq
 
 from logitext.columns import first_true
 from logitext.features import arrow_strings
+from logitext.files import replacing
 from logitext.streams import COMPRESSIONS, is_standard_stream
 
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
@@ -79,7 +78,7 @@ def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writ
     kind, compression = _format_of(path, format)
     standard = is_standard_stream(path)
     with ExitStack() as stack:
-        sink: Any = sys.stdout.buffer if standard else stack.enter_context(_replacing(Path(path)))
+        sink: Any = sys.stdout.buffer if standard else stack.enter_context(replacing(Path(path)))
         if compression is not None:
             sink = stack.enter_context(pa.CompressedOutputStream(pa.PythonFile(sink, "w"), compression))
         if kind == "parquet":
@@ -111,52 +110,6 @@ def _format_of(path: str | Path, format: str | None) -> tuple[str, str | None]:
     if kind == "parquet" and compression is not None:
         raise ValueError(f"{path}: Parquet compresses itself and cannot be written through {compression}.")
     return kind, compression
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends well."""
-    # The file behind a link is replaced, not the link.
-    target = Path(os.path.realpath(path))
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        mode = None
-        if not target.parent.is_dir():
-            raise FileNotFoundError(
-                f"{path}: cannot be written, because the folder {str(path.parent)!r} does not exist."
-            ) from None
-    if mode is not None and stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{path}: cannot be written, because it is a folder.")
-    if mode is not None and not stat.S_ISREG(mode):
-        # A device or a named pipe is written to; renaming would replace it.
-        with open(target, "wb") as device:
-            yield device
-        return
-    hidden = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}.part")
-    try:
-        with open(hidden, "xb") as file:
-            yield file
-        if mode is not None:
-            hidden.chmod(stat.S_IMODE(mode))
-        _synchronize(hidden, os.O_RDWR)
-        hidden.replace(target)
-    except BaseException as error:
-        hidden.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(hidden)):
-            error.filename = str(path)
-        raise
-    # The rename itself; some file systems and Windows refuse to sync a folder.
-    with suppress(OSError):
-        _synchronize(target.parent, os.O_RDONLY)
-
-
-def _synchronize(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _TextWriter:
