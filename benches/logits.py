@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 from timeit import Timer
 from typing import Any
 
@@ -33,7 +34,7 @@ from benches.logits_asked import ASKED, LARGE, SMALL, Shape, must_show, named
 from benches.measure import ROOT, Timed, machine, ratio, store
 from logitext import _core
 
-ROUNDS, SLOW_ROUNDS, SLOW = 9, 3, 0.25  # a peer that takes so many seconds a call has fewer rounds
+ROUNDS, SLOW_ROUNDS, SLOW = 7, 3, 0.25  # a peer that takes so many seconds a call has fewer rounds
 SUMS = ["product with ones", "sum in parts", "sum by column in parts", "einsum in parts"]
 CHECKS = ["dot with itself in parts", "max in parts"]  # no sums: reported beside, count for nothing
 COPIES = ["copyto", "copyto in parts"]
@@ -328,6 +329,16 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
     }
 
 
+def used_by_others() -> float:
+    """CPU seconds that all but this program and its children have had; 0 where it cannot be known."""
+    try:
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except OSError:
+        return 0.0
+    busy = sum(ticks) - ticks[3] - ticks[4]  # all but idle and waiting
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m benches.logits")
     options.add_argument("--quick", action="store_true", help=f"3 rounds instead of {ROUNDS}, not stored")
@@ -336,7 +347,7 @@ def main() -> None:
     if given.one_level:
         print(json.dumps(one_level(given.one_level)))
         return
-    rounds, start = 3 if given.quick else ROUNDS, time.perf_counter()
+    rounds, start, others = 3 if given.quick else ROUNDS, time.perf_counter(), used_by_others()
     peers = {name: version(name) for name in ("scipy", "jax", "ml_dtypes")}
     print(", ".join(f"{name} {value}" for name, value in {**machine(), **peers}.items()))
     print(
@@ -361,8 +372,15 @@ def main() -> None:
     print(f"\n{_core.simd_level()}; of several cases the worst")
     for what, got, asked, holds in [("what", "got", "asked", None), *rows]:
         print(f"{what:66}{got:50}{asked:27}{ {True: 'holds', False: 'MISSES', None: ''}[holds] }")
-    print(f"{sum(row[3] is False for row in rows)} miss; {time.perf_counter() - start:.0f} s")
     results["seconds"] = time.perf_counter() - start
+    results["cpus_used_by_others"] = (used_by_others() - others) / results["seconds"]
+    print(
+        f"{sum(row[3] is False for row in rows)} miss; {results['seconds']:.0f} s, in which other programs ",
+        end="",
+    )
+    print(f"had {results['cpus_used_by_others']:.2f} CPUs")
+    if results["cpus_used_by_others"] > 0.05 * THREADS:
+        print("They disturbed the times: measure again on a quiet machine.")
     if not given.quick:
         store("logits", json.loads(json.dumps(results), parse_float=lambda x: float(f"{float(x):.4g}")))
 

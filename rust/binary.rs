@@ -43,11 +43,23 @@ impl<T: Real> Exponential<T> {
         Self { scale, unit, one: unit.exp(cpu, &scale, T::ZERO) }
     }
 
+    /// The probability of yes, and of no.
     #[inline(always)]
-    fn sigmoid(&self, cpu: impl Cpu, z: T) -> T {
+    fn sigmoid(&self, cpu: impl Cpu, z: T) -> (T, T) {
         let e = self.unit.exp(cpu, &self.scale, -z.abs());
-        let upper = if z < T::ZERO { e } else { self.one };
-        upper / (self.one + e)
+        let all = self.one + e;
+        // One NaN for all: which one arithmetic makes depends on the CPU.
+        #[allow(clippy::eq_op)]
+        let all = if z != z { T::NAN } else { all };
+        let (larger, smaller) = (self.one / all, e / all);
+        if z < T::ZERO { (smaller, larger) } else { (larger, smaller) }
+    }
+
+    /// What yes has too much of, given its share: taken from 1 where both are near 1.
+    #[inline(always)]
+    fn slope(&self, cpu: impl Cpu, z: T, y: T) -> T {
+        let (yes, no) = self.sigmoid(cpu, z);
+        if y > T::from_f64(0.5) { (T::ONE - y) - no } else { yes - y }
     }
 
     /// The loss is the first and ln(1 + the second).
@@ -57,6 +69,8 @@ impl<T: Real> Exponential<T> {
         let wrong = if z < T::ZERO { y } else { T::ONE - y };
         // No share of what is impossible costs nothing: 0 · ∞ is 0 here.
         let far = if wrong == T::ZERO { T::ZERO } else { z.abs() * wrong };
+        #[allow(clippy::eq_op)]
+        let far = if z != z { T::NAN } else { far };
         (far.to_f64(), e.to_f64() * T::PER_UNIT)
     }
 }
@@ -94,14 +108,23 @@ pub fn answer<F: Format>(
         });
         work.push((i * step..i * step + here, part, sum));
     }
-    share(threads, work, || (), |(), (range, out, sum)| {
-        let (z, y) = (cut(&z, axis, &range), cut(&y, axis, &range));
-        *sum = dispatch(level, Part::<F>((z, y, out, kind, factor)));
-    });
+    share(
+        threads,
+        work,
+        || (),
+        |(), (range, out, sum)| {
+            let (z, y) = (cut(&z, axis, &range), cut(&y, axis, &range));
+            *sum = dispatch(level, Part::<F>((z, y, out, kind, factor)));
+        },
+    );
     sums.iter().sum()
 }
 
-fn cut<'v, S>(view: &Option<ArrayView2<'v, S>>, axis: Axis, range: &Range<usize>) -> Option<ArrayView2<'v, S>> {
+fn cut<'v, S>(
+    view: &Option<ArrayView2<'v, S>>,
+    axis: Axis,
+    range: &Range<usize>,
+) -> Option<ArrayView2<'v, S>> {
     view.map(|view| view.split_at(axis, range.start).1.split_at(axis, range.len()).0)
 }
 
@@ -117,10 +140,7 @@ type Given<'a, F> = (
 kernel!(Part<'a; F: Format;>(Given<'a, F>) -> f64 = part::<F>);
 
 #[inline(always)]
-fn part<F: Format>(
-    cpu: impl Cpu,
-    (z, y, mut out, kind, factor): Given<'_, F>,
-) -> f64 {
+fn part<F: Format>(cpu: impl Cpu, (z, y, mut out, kind, factor): Given<'_, F>) -> f64 {
     let exponential = Exponential::<F::Real>::new(cpu);
     let factor = F::Real::from_f64(factor);
     let Some((rows, width)) = z.as_ref().map(|z| z.dim()).or(out.as_ref().map(|out| out.dim())) else {
@@ -153,7 +173,7 @@ fn part<F: Format>(
             let y = F::widen(cpu, &y_stored[..here], &mut y_wide);
             let result = &mut result[..here];
             match kind {
-                0 => result.iter_mut().zip(z).for_each(|(to, &z)| *to = exponential.sigmoid(cpu, z)),
+                0 => result.iter_mut().zip(z).for_each(|(to, &z)| *to = exponential.sigmoid(cpu, z).0),
                 1 => {
                     let (mut losses, mut others) = ([0.0; BLOCK], [0.0; BLOCK]);
                     for (((loss, other), &z), &y) in losses.iter_mut().zip(&mut others).zip(z).zip(y) {
@@ -166,7 +186,7 @@ fn part<F: Format>(
                 }
                 _ => {
                     for ((to, &z), &y) in result.iter_mut().zip(z).zip(y) {
-                        *to = (exponential.sigmoid(cpu, z) - y) * factor;
+                        *to = exponential.slope(cpu, z, y) * factor;
                     }
                 }
             }

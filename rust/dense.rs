@@ -6,8 +6,8 @@
 //! knows little of moves the logits little.
 
 use crate::count::{SHARDS, TextCounts, cut, sublinear};
-use crate::ngrams::{Block, Recipe, Scratch};
 use crate::kernel;
+use crate::ngrams::{Block, Recipe, Scratch};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
 use crate::table::{Table, bucket, bucket_bits};

@@ -86,7 +86,12 @@ impl<T: Real> Mass<T> {
 /// Loops over memory, from one place to another, vectorise whatever the CPU's width, and
 /// the tree they build depends on the number of terms alone.
 #[inline(always)]
-fn join_halves<A: Copy, B>(from: &[A], to: &mut [B], widen: impl Fn(A) -> B, join: impl Fn(A, A) -> B) -> usize {
+fn join_halves<A: Copy, B>(
+    from: &[A],
+    to: &mut [B],
+    widen: impl Fn(A) -> B,
+    join: impl Fn(A, A) -> B,
+) -> usize {
     let half = from.len().div_ceil(2).next_multiple_of(LANES).min(from.len());
     let (low, high) = from.split_at(half);
     let (pairs, alone) = to[..half].split_at_mut(high.len());

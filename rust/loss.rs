@@ -104,7 +104,10 @@ impl Terms<'_> {
     /// Nothing but the class counts.
     #[inline(always)]
     pub fn plain(&self) -> bool {
-        self.class_weight.is_none() && self.sample_weight.is_none() && self.smoothing == 0.0 && self.z_loss == 0.0
+        self.class_weight.is_none()
+            && self.sample_weight.is_none()
+            && self.smoothing == 0.0
+            && self.z_loss == 0.0
     }
 
     /// The weight of a class.

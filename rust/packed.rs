@@ -6,10 +6,11 @@
 use ndarray::ArrayView2;
 
 use crate::elements::Format;
+use crate::kernel;
 use crate::logits::Mass;
 use crate::passes::gather;
 use crate::real::{Divisor, Real, Scale, Unit};
-use crate::simd::Cpu;
+use crate::simd::{Cpu, Level, dispatch};
 
 /// Rows are packed up to this many classes; from there on one row fills vectors enough.
 pub const MOST: usize = 128;
@@ -44,7 +45,13 @@ impl<T: Real, const W: usize> Found<T, W> {
 
 /// The larger of each pair, and the class if that is the second.
 #[inline(always)]
-fn raise<T: Real, const W: usize>(from: &[T; W], z: &[T; W], to: &mut [T; W], at: &mut [u32; W], class: usize) {
+fn raise<T: Real, const W: usize>(
+    from: &[T; W],
+    z: &[T; W],
+    to: &mut [T; W],
+    at: &mut [u32; W],
+    class: usize,
+) {
     for i in 0..W {
         let new = z[i] > from[i];
         to[i] = if new { z[i] } else { from[i] };
@@ -52,17 +59,17 @@ fn raise<T: Real, const W: usize>(from: &[T; W], z: &[T; W], to: &mut [T; W], at
     }
 }
 
-/// Up to `W` rows of up to `MOST` logits, class by class.
+/// Up to `W` rows of up to `C` logits, class by class.
 ///
 /// Nothing else: beside what is indexed by class, a compiler would not know what is overwritten.
-pub struct Tile<T, const W: usize> {
-    z: [[T; W]; MOST],
+pub struct Tile<T, const W: usize, const C: usize = MOST> {
+    z: [[T; W]; C],
 }
 
-impl<T: Real, const W: usize> Tile<T, W> {
+impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
     /// Of zeros.
     pub fn new() -> Self {
-        Self { z: [[T::ZERO; W]; MOST] }
+        Self { z: [[T::ZERO; W]; C] }
     }
 
     /// Take rows of logits out of a view.
@@ -91,7 +98,8 @@ impl<T: Real, const W: usize> Tile<T, W> {
             let (b, rest) = rest.split_at(classes);
             let (c, d) = rest.split_at(classes);
             let columns = self.z.as_chunks_mut::<4>().0;
-            let blocks = a.as_chunks().0.iter().zip(b.as_chunks().0).zip(c.as_chunks().0).zip(d.as_chunks().0);
+            let blocks =
+                a.as_chunks().0.iter().zip(b.as_chunks().0).zip(c.as_chunks().0).zip(d.as_chunks().0);
             for ((((a, b), c), d), lanes) in blocks.zip(columns) {
                 for (column, lanes) in T::transpose([*a, *b, *c, *d]).iter().zip(lanes) {
                     lanes.as_chunks_mut::<4>().0[g] = *column;
@@ -162,6 +170,17 @@ impl<T: Real, const W: usize> Tile<T, W> {
     /// The logits of each class.
     pub fn classes(&self, classes: usize) -> impl Iterator<Item = &[T; W]> {
         self.z[..classes].iter()
+    }
+
+    /// What stands in the lanes of each class.
+    pub fn classes_mut(&mut self, classes: usize) -> impl Iterator<Item = &mut [T; W]> {
+        self.z[..classes].iter_mut()
+    }
+
+    /// What stands in the lanes of one class.
+    #[inline(always)]
+    pub fn class_mut(&mut self, class: usize) -> &mut [T; W] {
+        &mut self.z[class]
     }
 
     /// All of `found`. `KEEP` leaves the exponentials where the logits stood, for `softmax`.
@@ -250,8 +269,44 @@ impl<T: Real, const W: usize> Tile<T, W> {
     pub fn log_softmax(&mut self, scale: &Scale<T>, classes: usize, max: &[T; W], above: &[T; W]) {
         for z in &mut self.z[..classes] {
             for i in 0..W {
-                z[i] = (z[i] - max[i]) * scale.inverse - above[i];
+                z[i] = scale.below(z[i], max[i], Scale::far(max[i])) - above[i];
             }
         }
     }
+}
+
+/// Rows and classes of a small array.
+const FEW: usize = 8;
+const SHORT: usize = 16;
+
+/// Softmax or log-softmax in place of up to 8 rows of up to 16 logits; false if there are more.
+///
+/// What `passes` does, to the bit, without what only larger arrays need: a call for a
+/// handful of logits takes as long as finding out what they are.
+pub fn small_softmax<T: Real>(level: Level, z: &mut [T], classes: usize, log: bool) -> bool {
+    let fits = (1..=SHORT).contains(&classes) && z.len() <= FEW * classes;
+    if fits {
+        dispatch(level, Small((z, classes, log)));
+    }
+    fits
+}
+
+type Given<'z, T> = (&'z mut [T], usize, bool);
+
+kernel!(Small<'z; T: Real;>(Given<'z, T>) -> () = small);
+
+#[inline(always)]
+fn small<T: Real>(cpu: impl Cpu, (z, classes, log): Given<'_, T>) {
+    let scale = Scale::new(1.0);
+    let (mut tile, mut found) = (Tile::<T, FEW, SHORT>::new(), Found::new());
+    tile.fill(z, classes);
+    if log {
+        tile.masses::<false, false>(cpu, &scale, classes, &mut found);
+        let above = T::log1p(cpu, &found.rest).map(T::from_f64);
+        tile.log_softmax(&scale, classes, &found.max, &above);
+    } else {
+        tile.masses::<false, true>(cpu, &scale, classes, &mut found);
+        tile.softmax(cpu, classes, &found);
+    }
+    tile.spill(z, classes);
 }

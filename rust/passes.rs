@@ -5,19 +5,27 @@
 //! for; a second pass, while the row is still in a cache, writes what is as large as the
 //! logits. What is summed in which order depends on the shape alone, never on the threads.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
 use crate::elements::Format;
 use crate::kernel;
 use crate::logits::{BLOCK, Mass, Scan, Trees};
-use crate::loss::{Aim, BadLabel, Targets, Terms, weigh_shares};
+use crate::loss::BadLabel;
 use crate::packed::{Found, MOST, Tile};
 use crate::real::{Divisor, Real, Scale, Unit};
 use crate::simd::{Cpu, Level, dispatch, end_of_stream, stream};
 use crate::threads::share;
+
+mod answers;
+mod blocks;
+mod targets;
+
+pub use answers::{Answers, Map, Numbers, Question, Sums};
+use answers::{Finished, write_numbers};
+pub use blocks::{Blocks, gather};
+use targets::Slope;
 
 /// Rows longer than this are read in parts, which may go to different threads: a multiple of `BLOCK`.
 const SEGMENT: usize = 1 << 17;
@@ -27,88 +35,10 @@ const PIECE: usize = 1 << 16;
 const ROWS: usize = 16;
 /// Rows of few logits side by side.
 const WIDE: usize = 128;
+/// The same, where there are but a few.
+const NARROW: usize = 8;
 /// Results from this size on go past the caches, in bytes.
 const STREAM: usize = 8 << 20;
-
-/// What each logit becomes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Map {
-    /// Probabilities.
-    Softmax,
-    /// Their logarithms, in nats.
-    LogSoftmax,
-    /// The slope of the loss.
-    Gradient,
-}
-
-/// What is asked, of which logits.
-pub struct Question<'a, F: Format> {
-    /// The logits; none: they stand where the map is written to.
-    pub z: Option<ArrayView2<'a, F::Store>>,
-    /// T
-    pub temperature: f64,
-    /// The truth.
-    pub targets: Targets<'a, F::Store>,
-    /// How it becomes a loss.
-    pub terms: Terms<'a>,
-    /// What the gradient is divided by.
-    pub norm: f64,
-}
-
-/// Where the answers are written.
-pub struct Answers<'a, S> {
-    /// One place per row.
-    pub numbers: Numbers<'a, S>,
-    /// One place per logit.
-    pub map: Option<(Map, ArrayViewMut2<'a, S>)>,
-}
-
-/// Numbers of each row that are asked for.
-pub struct Numbers<'a, S> {
-    /// Log-sum-exp.
-    pub lse: Option<&'a mut [S]>,
-    /// Index of the largest.
-    pub at: Option<&'a mut [i64]>,
-    /// The largest.
-    pub max: Option<&'a mut [S]>,
-    /// In nats.
-    pub entropy: Option<&'a mut [S]>,
-    /// In nats.
-    pub loss: Option<&'a mut [S]>,
-}
-
-impl<'a, S> Numbers<'a, S> {
-    /// Nothing asked.
-    pub const NONE: Self = Self { lse: None, at: None, max: None, entropy: None, loss: None };
-
-    /// Those of the first `rows` rows, and the others.
-    fn split(self, rows: usize) -> (Self, Self) {
-        fn cut<'a, T>(all: Option<&'a mut [T]>, rows: usize) -> (Option<&'a mut [T]>, Option<&'a mut [T]>) {
-            all.map(|all| all.split_at_mut(rows)).unzip()
-        }
-        let (lse, lse2) = cut(self.lse, rows);
-        let (at, at2) = cut(self.at, rows);
-        let (max, max2) = cut(self.max, rows);
-        let (entropy, entropy2) = cut(self.entropy, rows);
-        let (loss, loss2) = cut(self.loss, rows);
-        let first = Self { lse, at, max, entropy, loss };
-        (first, Self { lse: lse2, at: at2, max: max2, entropy: entropy2, loss: loss2 })
-    }
-}
-
-impl<'a, S> Answers<'a, S> {
-    fn split(self, rows: usize) -> (Self, Self) {
-        let (numbers, numbers2) = self.numbers.split(rows);
-        let (map, map2) = match self.map {
-            Some((map, out)) => {
-                let (a, b) = out.split_at(Axis(0), rows);
-                (Some((map, a)), Some((map, b)))
-            }
-            None => (None, None),
-        };
-        (Self { numbers, map }, Self { numbers: numbers2, map: map2 })
-    }
-}
 
 /// Answer. The entropy is only found if `SPREAD`.
 pub fn answer<'q, F: Format, const SPREAD: bool>(
@@ -124,13 +54,23 @@ pub fn answer<'q, F: Format, const SPREAD: bool>(
     };
     let scale = Scale::new(question.temperature);
     let size = rows * classes * size_of::<F::Store>();
-    let pass = Pass { question, scale, classes, streams: question.z.is_some() && size >= STREAM, bad: AtomicUsize::new(usize::MAX) };
+    let pass = Pass {
+        question,
+        scale,
+        classes,
+        streams: question.z.is_some() && size >= STREAM,
+        bad: AtomicUsize::new(usize::MAX),
+    };
     if rows < 4 * threads && classes > SEGMENT {
         let sums = pass.few_long_rows::<SPREAD>(level, threads, rows, answers);
         return pass.unless_bad(sums);
     }
     // Whole tiles of packed rows, so that where a row stands in its tile depends on the shape alone.
-    let step = if classes <= MOST { (PIECE / classes.max(1)).next_multiple_of(WIDE) } else { PIECE.div_ceil(classes) };
+    let step = if classes <= MOST {
+        (PIECE / classes.max(1)).next_multiple_of(WIDE)
+    } else {
+        PIECE.div_ceil(classes)
+    };
     let mut sums = vec![Sums::default(); rows.div_ceil(step)];
     let mut work = Vec::with_capacity(sums.len());
     let mut rest = answers;
@@ -142,29 +82,16 @@ pub fn answer<'q, F: Format, const SPREAD: bool>(
     share(threads, work, Scratch::<F>::default, |scratch, (first, piece, sum)| {
         let here = step.min(rows - first);
         let given = (&pass, scratch, first, here, piece);
-        *sum = match (classes <= MOST, here > ROWS) {
+        *sum = match (classes <= MOST, here > NARROW) {
             (true, true) => dispatch(level, Packed::<F, SPREAD, WIDE>(given)),
-            (true, false) => dispatch(level, Packed::<F, SPREAD, ROWS>(given)),
+            (true, false) => dispatch(level, Packed::<F, SPREAD, NARROW>(given)),
             _ => dispatch(level, Rows::<F, SPREAD>(given)),
         };
-        end_of_stream();
+        if pass.streams {
+            end_of_stream();
+        }
     });
     pass.unless_bad(sums.into_iter().fold(Sums::default(), Sums::plus))
-}
-
-/// Sums over rows.
-#[derive(Clone, Copy, Default)]
-pub struct Sums {
-    /// Of the losses.
-    pub loss: f64,
-    /// Of the weights.
-    pub weight: f64,
-}
-
-impl Sums {
-    fn plus(self, other: Self) -> Self {
-        Self { loss: self.loss + other.loss, weight: self.weight + other.weight }
-    }
 }
 
 /// Memory of one thread.
@@ -173,12 +100,12 @@ struct Scratch<F: Format> {
     wide: Vec<F::Real>,
     out: Vec<F::Real>,
     result: Vec<F::Store>,
-    trees: Box<Trees<F::Real>>,
+    trees: Option<Box<Trees<F::Real>>>,
 }
 
 impl<F: Format> Default for Scratch<F> {
     fn default() -> Self {
-        Self { stored: Vec::new(), wide: Vec::new(), out: Vec::new(), result: Vec::new(), trees: Box::new(Trees::new()) }
+        Self { stored: Vec::new(), wide: Vec::new(), out: Vec::new(), result: Vec::new(), trees: None }
     }
 }
 
@@ -196,77 +123,6 @@ struct Pass<'q, F: Format> {
     bad: AtomicUsize,
 }
 
-/// The stored numbers of a part of a row where they stand one after the other.
-#[inline(always)]
-fn run<'v, S>(view: &'v ArrayView2<'_, S>, row: usize, begin: usize, end: usize) -> Option<&'v [S]> {
-    if view.strides()[1] != 1 && view.dim().1 != 1 {
-        return None;
-    }
-    view.index_axis(Axis(0), row).to_slice().map(|row| &row[begin..end])
-}
-
-/// Gather a block of several rows, one after the other, walking along memory.
-pub fn gather<S: Copy + Default>(view: &ArrayView2<'_, S>, rows: Range<usize>, begin: usize, end: usize, to: &mut Vec<S>) {
-    let width = end - begin;
-    let part = view.slice(ndarray::s![rows, begin..end]);
-    to.clear();
-    to.resize(part.len(), S::default());
-    if part.strides()[0].unsigned_abs() < part.strides()[1].unsigned_abs() {
-        for (c, column) in part.axis_iter(Axis(1)).enumerate() {
-            column.iter().enumerate().for_each(|(r, &z)| to[r * width + c] = z);
-        }
-    } else {
-        to.iter_mut().zip(part).for_each(|(to, &z)| *to = z);
-    }
-}
-
-/// The blocks of some rows, one after the other: (row, where it begins, what is stored).
-///
-/// Rows whose numbers do not stand one after the other are gathered, a block of all of them
-/// at a time, so that each cache line is fetched once.
-pub struct Blocks<'a, S> {
-    view: &'a ArrayView2<'a, S>,
-    rows: Range<usize>,
-    gathered: &'a mut Vec<S>,
-    row: usize,
-    begin: usize,
-}
-
-impl<'a, S: Copy + Default> Blocks<'a, S> {
-    /// Of rows of a view that has classes.
-    pub fn new(view: &'a ArrayView2<'a, S>, rows: Range<usize>, gathered: &'a mut Vec<S>) -> Self {
-        let row = rows.start;
-        Self { view, rows, gathered, row, begin: 0 }
-    }
-
-    /// The next one. Not an `Iterator`: what is gathered is overwritten by the next.
-    #[inline(always)]
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Option<(usize, usize, &[S])> {
-        let classes = self.view.dim().1;
-        let contiguous = self.view.strides()[1] == 1 || classes == 1;
-        if contiguous && self.begin >= classes {
-            (self.row, self.begin) = (self.row + 1, 0);
-        } else if !contiguous && self.row == self.rows.end {
-            (self.row, self.begin) = (self.rows.start, self.begin + BLOCK);
-        }
-        if self.row >= self.rows.end || self.begin >= classes {
-            return None;
-        }
-        let (row, begin, end) = (self.row, self.begin, classes.min(self.begin + BLOCK));
-        if contiguous {
-            self.begin = end;
-            return Some((row, begin, run(self.view, row, begin, end)?));
-        }
-        if row == self.rows.start {
-            gather(self.view, self.rows.clone(), begin, end, self.gathered);
-        }
-        self.row += 1;
-        let at = (row - self.rows.start) * (end - begin);
-        Some((row, begin, &self.gathered[at..at + end - begin]))
-    }
-}
-
 /// What the second pass needs to know of a row.
 #[derive(Clone, Copy)]
 struct Second<T> {
@@ -280,29 +136,13 @@ struct Second<T> {
 }
 
 impl<T: Real> Second<T> {
-    const NONE: Self =
-        Self { unit: Unit::NONE, max: T::ZERO, above: T::ZERO, total: Divisor(T::ZERO, T::ZERO), slope: Slope::NONE };
-}
-
-/// How a row's gradient follows from its softmax.
-#[derive(Clone, Copy)]
-struct Slope {
-    /// The row is left out.
-    left_out: bool,
-    /// What softmax is multiplied by.
-    pull: f64,
-    /// What is taken from each element per unit of its class's weight.
-    each: f64,
-    /// What is taken from each element per unit of its share and its class's weight.
-    share: f64,
-    /// Where the largest stands.
-    top: usize,
-    /// What of the pull goes to the others.
-    others: f64,
-}
-
-impl Slope {
-    const NONE: Self = Self { left_out: false, pull: 1.0, each: 0.0, share: 0.0, top: 0, others: 0.0 };
+    const NONE: Self = Self {
+        unit: Unit::NONE,
+        max: T::ZERO,
+        above: T::ZERO,
+        total: Divisor(T::ZERO, T::ZERO),
+        slope: Slope::NONE,
+    };
 }
 
 /// The memory for it, some rows, and where their masses go.
@@ -358,13 +198,6 @@ macro_rules! source {
 }
 
 impl<'q, F: Format> Pass<'q, F> {
-    fn unless_bad(&self, sums: Sums) -> Result<Sums, BadLabel> {
-        match self.bad.load(Ordering::Relaxed) {
-            usize::MAX => Ok(sums),
-            row => Err(BadLabel(row)),
-        }
-    }
-
     /// Rows of few logits, tile by tile; the sums over them.
     #[inline(always)]
     fn packed<const SPREAD: bool, const W: usize>(
@@ -405,6 +238,10 @@ impl<'q, F: Format> Pass<'q, F> {
                     let above = rows.above.map(F::Real::from_f64);
                     tile.log_softmax(scale, classes, &found.max, &above);
                 }
+                Map::Gradient if pass.plain_classes() => {
+                    tile.softmax(cpu, classes, &found);
+                    pass.take_classes(&mut tile, first + begin, count, &found);
+                }
                 Map::Gradient => {
                     tile.softmax(cpu, classes, &found);
                     let slopes = pass.slopes(count, &found, &rows);
@@ -415,8 +252,14 @@ impl<'q, F: Format> Pass<'q, F> {
                     }
                 }
             }
-            if *map != Map::Gradient {
+            if *map != Map::Gradient || pass.plain_classes() {
                 tile.spill(wide, classes);
+            }
+            for i in (0..count).filter(|&i| found.rest[i].is_nan()) {
+                let row = &mut wide[i * classes..(i + 1) * classes];
+                // One NaN for all: which one arithmetic makes depends on the CPU.
+                #[allow(clippy::eq_op)]
+                row.iter_mut().filter(|x| **x != **x).for_each(|x| *x = F::Real::NAN);
             }
             let stored = F::narrow(cpu, wide, &mut scratch.result);
             let mut out = out.slice_mut(ndarray::s![begin..begin + count, ..]);
@@ -473,10 +316,11 @@ impl<'q, F: Format> Pass<'q, F> {
         all.fill(Mass::NONE);
         scratch.wide.resize(BLOCK, F::Real::ZERO);
         let wide = &mut scratch.wide[..BLOCK];
+        let trees = scratch.trees.get_or_insert_with(|| Box::new(Trees::new()));
         let mut blocks = Blocks::new(z, 0..z.dim().0, &mut scratch.stored);
         while let Some((row, begin, block)) = blocks.next() {
             let (scan, end) = (&mut scans[row], begin + block.len());
-            scan.read::<SPREAD>(cpu, scale, F::widen(cpu, block, wide), &mut scratch.trees);
+            scan.read::<SPREAD>(cpu, scale, F::widen(cpu, block, wide), trees);
             if end % SEGMENT == 0 || end == classes {
                 if end <= SEGMENT {
                     all[row] = scan.mass();
@@ -505,137 +349,7 @@ impl<'q, F: Format> Pass<'q, F> {
         for i in 0..W {
             rows.lse[i] = found.max[i].to_f64() * self.scale.coolness + rows.above[i];
         }
-        let terms = &self.question.terms;
-        match &self.question.targets {
-            Targets::None => {}
-            // Most of the time nothing but the class counts.
-            Targets::Classes(classes) if terms.plain() => {
-                let flat = z.to_slice();
-                let here = &classes[first..first + count];
-                let one = Aim { row: 1.0, hard: 1.0, all: 1.0, ..Aim::default() };
-                for (i, &label) in here.iter().enumerate() {
-                    let class = self.class(first + i, label);
-                    let (mut loss, mut aim) = (0.0, Aim::default());
-                    if let Some(class) = class {
-                        let z = flat.map_or_else(|| z[[i, class]], |flat| flat[i * self.classes + class]);
-                        let below = (found.max[i] - F::number(z)).to_f64() * self.scale.coolness;
-                        (loss, aim) = (below + rows.above[i], one);
-                        rows.sums.weight += 1.0;
-                    }
-                    rows.loss[i] = loss;
-                    if slopes {
-                        rows.aim[i] = aim;
-                    }
-                }
-            }
-            _ => {
-                for i in 0..count {
-                    rows.aim[i] = self.aim(first + i, z, i, found.max[i]);
-                    rows.loss[i] = terms.loss(&rows.aim[i], rows.above[i], rows.lse[i]);
-                    rows.sums.weight += rows.aim[i].row * rows.aim[i].hard;
-                }
-            }
-        }
-        if !matches!(self.question.targets, Targets::None) {
-            rows.sums.loss = rows.loss[..count].iter().sum();
-        }
-    }
-
-    /// The index that a label is, unless its rows are left out or it is no class.
-    #[inline(always)]
-    fn class(&self, row: usize, label: i64) -> Option<usize> {
-        if Some(label) == self.question.terms.ignored {
-            return None;
-        }
-        let class = usize::try_from(label).ok().filter(|&class| class < self.classes);
-        if class.is_none() {
-            self.bad.fetch_min(row, Ordering::Relaxed);
-        }
-        class
-    }
-
-    /// What a row's target asks for.
-    #[inline(always)]
-    fn aim(&self, row: usize, z: &ArrayView2<'_, F::Store>, i: usize, max: F::Real) -> Aim {
-        let terms = &self.question.terms;
-        let kept = 1.0 - terms.smoothing;
-        let mut aim = Aim { row: terms.row(row), ..Aim::default() };
-        // Probabilities are the softmax of z / T, and so depths are divided by T, too.
-        let depth = |z: F::Store| (max - F::number(z)).to_f64() * self.scale.coolness;
-        let z = z.index_axis(Axis(0), i);
-        let shares;
-        match &self.question.targets {
-            Targets::None => return Aim::default(),
-            Targets::Classes(classes) => {
-                let Some(class) = self.class(row, classes[row]) else { return Aim::default() };
-                aim.hard = terms.class(class);
-                shares = 1.0;
-                if kept * aim.hard != 0.0 {
-                    aim.below = kept * aim.hard * depth(z[class]);
-                }
-            }
-            Targets::Shares(all) => {
-                let all = all.index_axis(Axis(0), row);
-                let Some((sum, hard)) = weigh_shares::<F>(all.iter().copied(), terms) else {
-                    self.bad.fetch_min(row, Ordering::Relaxed);
-                    return Aim::default();
-                };
-                (shares, aim.hard) = (sum, hard);
-                for (c, (&share, &z)) in all.iter().zip(z).enumerate() {
-                    // 0 · ∞ is 0: a masked class without a share costs nothing.
-                    let weighted = kept * F::number(share).to_f64() * terms.class(c);
-                    if weighted != 0.0 {
-                        aim.below += weighted * depth(z);
-                    }
-                }
-            }
-        }
-        aim.all = kept * aim.hard;
-        if terms.smoothing != 0.0 {
-            aim.each = terms.smoothing * shares / self.classes as f64;
-            let (mut weights, mut below) = (0.0, 0.0);
-            for (c, &z) in z.iter().enumerate() {
-                let weight = terms.class(c);
-                weights += weight;
-                if weight != 0.0 {
-                    below += weight * depth(z);
-                }
-            }
-            aim.all += aim.each * weights;
-            if aim.each != 0.0 {
-                aim.below += aim.each * below;
-            }
-        }
-        aim
-    }
-
-    /// How each row's gradient follows from its softmax; nothing where none is asked for.
-    #[inline(always)]
-    fn slopes<const W: usize>(
-        &self,
-        count: usize,
-        found: &Found<F::Real, W>,
-        rows: &Finished<W>,
-    ) -> [Slope; W] {
-        let mut slopes = [Slope::NONE; W];
-        if matches!(self.question.targets, Targets::None) {
-            return slopes;
-        }
-        let terms = &self.question.terms;
-        let scale = 1.0 / (self.question.norm * self.question.temperature);
-        for i in 0..count {
-            let (aim, rest) = (&rows.aim[i], found.rest[i]);
-            let pull = terms.pull(aim, rows.lse[i]) * scale;
-            slopes[i] = Slope {
-                left_out: aim.row == 0.0,
-                pull,
-                each: aim.row * aim.each * scale,
-                share: aim.row * (1.0 - terms.smoothing) * scale,
-                top: found.at[i] as usize,
-                others: pull * (rest / (1.0 + rest)),
-            };
-        }
-        slopes
+        self.lose(found, first, count, z, rows, slopes);
     }
 
     /// What the second pass needs to know of row `i`.
@@ -657,51 +371,6 @@ impl<'q, F: Format> Pass<'q, F> {
         Second { unit, max, above: F::Real::from_f64(above), total, slope }
     }
 
-    /// Take the targets from a part of a row of softmax times pull.
-    #[inline(always)]
-    fn take_target(&self, slope: &Slope, row: usize, begin: usize, slopes: &mut [F::Real]) {
-        if slope.left_out {
-            slopes.fill(F::Real::ZERO);
-            return;
-        }
-        let terms = &self.question.terms;
-        if slope.each != 0.0 {
-            match terms.class_weight {
-                None => {
-                    let each = F::Real::from_f64(slope.each);
-                    slopes.iter_mut().for_each(|slope| *slope = *slope - each);
-                }
-                Some(weights) => {
-                    for (place, weight) in slopes.iter_mut().zip(&weights[begin..]) {
-                        *place = *place - F::Real::from_f64(slope.each * weight);
-                    }
-                }
-            }
-        }
-        match &self.question.targets {
-            Targets::None => {}
-            Targets::Classes(classes) => {
-                let class = classes[row] as usize;
-                let taken = slope.share * terms.class(class);
-                let Some(place) = class.checked_sub(begin).and_then(|i| slopes.get_mut(i)) else { return };
-                *place = if class == slope.top {
-                    // From the largest: not p · pull − taken, which cancels where p is near 1.
-                    let smoothed = slope.each * terms.class(class);
-                    F::Real::from_f64((slope.pull - taken - smoothed) - slope.others)
-                } else {
-                    *place - F::Real::from_f64(taken)
-                };
-            }
-            Targets::Shares(all) => {
-                let shares = all.index_axis(Axis(0), row);
-                for (c, (place, &share)) in slopes.iter_mut().zip(shares.iter().skip(begin)).enumerate() {
-                    let taken = slope.share * terms.class(begin + c) * F::number(share).to_f64();
-                    *place = *place - F::Real::from_f64(taken);
-                }
-            }
-        }
-    }
-
     /// The second pass over up to `ROWS` rows, or a part of them that begins at class `offset`.
     #[inline(always)]
     fn write_map(
@@ -713,7 +382,8 @@ impl<'q, F: Format> Pass<'q, F> {
         wide.resize(BLOCK, F::Real::ZERO);
         result.resize(BLOCK, F::Real::ZERO);
         let mut narrow = [F::Store::default(); BLOCK];
-        let given = pass.question.z.map(|z| z.slice_move(ndarray::s![first..first + rows, offset..offset + width]));
+        let given =
+            pass.question.z.map(|z| z.slice_move(ndarray::s![first..first + rows, offset..offset + width]));
         let mut own = Vec::new();
         let mut blocks = given.as_ref().map(|z| Blocks::new(z, 0..rows, stored));
         let (mut row, mut begin) = (0, 0);
@@ -733,6 +403,9 @@ impl<'q, F: Format> Pass<'q, F> {
             };
             let result = &mut result[..z.len()];
             pass.map_block(cpu, map, &seconds[row], F::widen(cpu, z, wide), result);
+            if seconds[row].above != seconds[row].above {
+                result.fill(F::Real::NAN);
+            }
             if map == Map::Gradient {
                 pass.take_target(&seconds[row].slope, first + row, offset + begin, result);
             }
@@ -753,12 +426,20 @@ impl<'q, F: Format> Pass<'q, F> {
     }
 
     #[inline(always)]
-    fn map_block(&self, cpu: impl Cpu, map: Map, second: &Second<F::Real>, z: &[F::Real], to: &mut [F::Real]) {
+    fn map_block(
+        &self,
+        cpu: impl Cpu,
+        map: Map,
+        second: &Second<F::Real>,
+        z: &[F::Real],
+        to: &mut [F::Real],
+    ) {
         let scale = &self.scale;
         match map {
             Map::LogSoftmax => {
+                let far = Scale::far(second.max);
                 for (to, &z) in to.iter_mut().zip(z) {
-                    *to = (z - second.max) * scale.inverse - second.above;
+                    *to = scale.below(z, second.max, far) - second.above;
                 }
             }
             _ => {
@@ -834,72 +515,82 @@ impl<'q, F: Format> Pass<'q, F> {
     }
 }
 
-/// What is finished of some rows before their logits are read again.
-struct Finished<const W: usize> {
-    /// ln(1 + rest)
-    above: [f64; W],
-    lse: [f64; W],
-    aim: [Aim; W],
-    loss: [f64; W],
-    sums: Sums,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elements::{Double, Single};
+    use crate::loss::{Targets, Terms};
+    use crate::simd::Level::{Avx2, Avx512, Portable};
 
-impl<const W: usize> Finished<W> {
-    fn new() -> Self {
-        let (above, lse, loss) = ([0.0; W], [0.0; W], [0.0; W]);
-        Self { above, lse, aim: [Aim::default(); W], loss, sums: Sums::default() }
+    /// Softmax, log-sum-exp and loss of rows of logits.
+    fn all<F: Format<Store: PartialEq>>(
+        level: Level,
+        threads: usize,
+        z: &[F::Store],
+        classes: usize,
+        labels: &[i64],
+    ) -> (Vec<F::Store>, Vec<F::Store>, Vec<F::Store>) {
+        let view = ArrayView2::from_shape((z.len() / classes, classes), z).unwrap();
+        let targets = Targets::Classes(labels);
+        let question =
+            Question::<F> { z: Some(view), temperature: 1.0, targets, terms: Terms::PLAIN, norm: 1.0 };
+        let mut out = vec![F::Store::default(); z.len()];
+        let (mut lse, mut loss) =
+            (vec![F::Store::default(); labels.len()], vec![F::Store::default(); labels.len()]);
+        let numbers = Numbers { lse: Some(&mut lse), loss: Some(&mut loss), ..Numbers::NONE };
+        let view = ArrayViewMut2::from_shape((labels.len(), classes), &mut out).unwrap();
+        let answers = Answers { numbers, map: Some((Map::Softmax, view)) };
+        answer::<F, false>(level, threads, &question, answers).unwrap();
+        (out, lse, loss)
     }
-}
 
-/// Write the numbers of each row.
-#[inline(always)]
-fn write_numbers<F: Format, const SPREAD: bool, const W: usize>(
-    cpu: impl Cpu,
-    numbers: &mut Numbers<'_, F::Store>,
-    first: usize,
-    count: usize,
-    z: &ArrayView2<'_, F::Store>,
-    found: &Found<F::Real, W>,
-    rows: &Finished<W>,
-) {
-    let here = first..first + count;
-    if let Some(out) = &mut numbers.lse {
-        put::<F, W>(cpu, &mut out[here.clone()], |i| F::Real::from_f64(rows.lse[i]));
-    }
-    if let Some(out) = &mut numbers.loss {
-        put::<F, W>(cpu, &mut out[here.clone()], |i| F::Real::from_f64(rows.loss[i]));
-    }
-    if let (true, Some(out)) = (SPREAD, &mut numbers.entropy) {
-        put::<F, W>(cpu, &mut out[here.clone()], |i| {
-            F::Real::from_f64(rows.above[i] + found.spread[i] / (1.0 + found.rest[i]))
-        });
-    }
-    if numbers.at.is_none() && numbers.max.is_none() {
-        return;
-    }
-    let (mut at, mut max) = (found.at.map(i64::from), found.max);
-    for i in (0..count).filter(|&i| found.rest[i].is_nan()) {
-        // The largest of a row with NaN is NaN, as NumPy has it.
-        #[allow(clippy::eq_op)]
-        let nan = z.index_axis(Axis(0), i).iter().position(|&z| F::number(z) != F::number(z));
-        if let Some(nan) = nan {
-            (at[i], max[i]) = (nan as i64, F::Real::NAN);
+    #[test]
+    fn the_worked_example() {
+        // e² = 7.389, e¹ = 2.718, e^0.1 = 1.105; sum 11.212
+        let (p, lse, loss) = all::<Double>(Portable, 1, &[2.0, 1.0, 0.1], 3, &[0]);
+        for (got, want) in
+            p.iter().chain(&lse).chain(&loss).zip([0.659_001, 0.242_433, 0.098_566, 2.417_030, 0.417_030])
+        {
+            assert!((got - want).abs() < 1e-6);
         }
     }
-    if let Some(out) = &mut numbers.at {
-        out[here.clone()].copy_from_slice(&at[..count]);
-    }
-    if let Some(out) = &mut numbers.max {
-        put::<F, W>(cpu, &mut out[here], |i| max[i]);
-    }
-}
 
-#[inline(always)]
-fn put<F: Format, const W: usize>(cpu: impl Cpu, out: &mut [F::Store], value: impl Fn(usize) -> F::Real) {
-    let (mut values, mut stored) = ([F::Real::ZERO; W], [F::Store::default(); W]);
-    for (i, to) in values.iter_mut().enumerate() {
-        *to = value(i);
+    #[test]
+    fn rows_that_are_no_rows_are_nan_alone() {
+        let inf = f64::INFINITY;
+        let z = [0.0, -inf, -inf, -inf, inf, 0.0, f64::NAN, 0.0, 1.0, 1.0];
+        let (p, _, loss) = all::<Double>(Portable, 1, &z, 2, &[1, 0, 0, 0, 0]);
+        assert_eq!(p[..2], [1.0, 0.0]);
+        assert!(p[2..8].iter().all(|p| p.is_nan()));
+        assert_eq!(p[8..], [0.5, 0.5]);
+        assert_eq!((loss[0], loss[4]), (inf, std::f64::consts::LN_2));
     }
-    let count = out.len();
-    out.copy_from_slice(&F::narrow(cpu, &values, &mut stored)[..count]);
+
+    #[test]
+    fn levels_and_threads_agree_to_the_bit() {
+        for (rows, classes) in
+            [(300, 1), (1000, 2), (200, 17), (65, 128), (70, 129), (9, 1500), (3, 140_000), (1, 300_000)]
+        {
+            let z: Vec<f32> =
+                (0..rows * classes).map(|i| ((i * 7919) % 61_357) as f32 / 900.0 - 30.0).collect();
+            let labels: Vec<i64> = (0..rows as i64).map(|i| i % classes as i64).collect();
+            let one = all::<Single>(Portable, 1, &z, classes, &labels);
+            assert!(one == all::<Single>(Avx2, 1, &z, classes, &labels), "{rows} x {classes}");
+            assert!(one == all::<Single>(Avx512, 3, &z, classes, &labels), "{rows} x {classes}");
+            // A row by itself.
+            let alone = all::<Single>(Avx2, 1, &z[..classes], classes, &labels[..1]);
+            assert!(one.0[..classes] == alone.0[..] && one.1[0] == alone.1[0] && one.2[0] == alone.2[0]);
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_no_class_is_found() {
+        let view = ArrayView2::from_shape((3, 2), &[0.0; 6]).unwrap();
+        let targets = Targets::Classes(&[0, 2, -1]);
+        let question =
+            Question::<Double> { z: Some(view), temperature: 1.0, targets, terms: Terms::PLAIN, norm: 1.0 };
+        let found =
+            answer::<Double, false>(Portable, 1, &question, Answers { numbers: Numbers::NONE, map: None });
+        assert_eq!(found.err(), Some(BadLabel(1)));
+    }
 }

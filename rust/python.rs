@@ -403,7 +403,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::arrays::{argmax, binary, margin, softmax, summarize, top_k};
+    use super::arrays::{argmax, binary, margin, small_softmax, softmax, summarize, top_k};
     #[pymodule_export]
     use super::{
         available_threads, buckets, complete_records, count, features, fingerprints, shuffle, simd_level,

@@ -64,7 +64,11 @@ fn peak<T: Real>(block: &[T], trees: &mut Trees<T>) -> (T, bool) {
 
 /// Cut rows into pieces of work, each with its part of `out`: (first row, rows, part).
 fn pieces<T>(rows: usize, classes: usize, out: &mut [T]) -> Vec<(usize, &mut [T])> {
-    let step = (PIECE / classes.max(1)).clamp(1, rows.max(1)).next_multiple_of(if classes > MOST { 1 } else { WIDE });
+    let step = (PIECE / classes.max(1)).clamp(1, rows.max(1)).next_multiple_of(if classes > MOST {
+        1
+    } else {
+        WIDE
+    });
     out.chunks_mut(step).enumerate().map(|(i, part)| (i * step, part)).collect()
 }
 
@@ -93,10 +97,7 @@ pub fn argmax<F: Format>(level: Level, threads: usize, z: &ArrayView2<'_, F::Sto
 }
 
 #[inline(always)]
-fn packed_argmax<F: Format>(
-    cpu: impl Cpu,
-    (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>,
-) {
+fn packed_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>) {
     let classes = z.dim().1;
     let (mut tile, mut found) = (Tile::<F::Real, WIDE>::new(), Found::new());
     wide.resize(WIDE * classes, F::Real::ZERO);
@@ -113,10 +114,7 @@ fn packed_argmax<F: Format>(
 }
 
 #[inline(always)]
-fn row_argmax<F: Format>(
-    cpu: impl Cpu,
-    (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>,
-) {
+fn row_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>) {
     wide.resize(BLOCK, F::Real::ZERO);
     // The largest so far of each row; NaN once that is decided.
     let mut trees = Trees::new();
@@ -174,10 +172,7 @@ fn packed_margin<F: Format>(
 }
 
 #[inline(always)]
-fn row_margin<F: Format>(
-    cpu: impl Cpu,
-    (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [F::Store]>,
-) {
+fn row_margin<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [F::Store]>) {
     wide.resize(BLOCK, F::Real::ZERO);
     let mut trees = Trees::new();
     let mut others = [F::Real::ZERO; BLOCK];

@@ -33,12 +33,16 @@ pub trait Real:
     /// Adding this rounds to a whole number, which then stands in the last bits.
     const ROUND: Self;
     /// The exponent field of the unit in which a row's exponentials are summed: 2⁻⁶⁴ and
-    /// 2⁻⁵¹² of the largest are then far from being subnormal.
+    /// 2⁻⁵¹² of the largest are then far from being subnormal. Even: half-way between two whole
+    /// numbers, rounding goes the same way with and without it.
     const UNIT: Self;
     /// 2 to minus the exponent that `UNIT` is the field of.
     const PER_UNIT: f64;
     /// Beyond this many nats, logits within reach of the largest differ from it exactly.
     const MODERATE: Self;
+
+    /// What added to the largest number is not infinite.
+    const FAR: Self;
 
     /// A sum in this precision, rounded once.
     fn from_f64(value: f64) -> Self;
@@ -107,6 +111,20 @@ impl<T: Real> Scale<T> {
             inverse: T::from_f64(1.0 / temperature),
             coolness: 1.0 / temperature,
         }
+    }
+}
+
+impl<T: Real> Scale<T> {
+    /// (z − max) / T. Where that difference might overflow, logits are divided first.
+    #[inline(always)]
+    pub fn below(&self, z: T, max: T, far: bool) -> T {
+        if far { z * self.inverse - max * self.inverse } else { (z - max) * self.inverse }
+    }
+
+    /// Whether differences from `max` may be too large a number.
+    #[inline(always)]
+    pub fn far(max: T) -> bool {
+        max.abs() > T::FAR
     }
 }
 
@@ -213,9 +231,10 @@ impl Real for f32 {
     const LOW: Self = Self::NEG_INFINITY;
     const NAN: Self = Self::NAN;
     const ROUND: Self = ROUND_32;
-    const UNIT: Self = 127.0 + 64.0;
-    const PER_UNIT: f64 = f64::from_bits((1023 - 64) << 52);
+    const UNIT: Self = 127.0 + 63.0;
+    const PER_UNIT: f64 = f64::from_bits((1023 - 63) << 52);
     const MODERATE: Self = 256.0;
+    const FAR: Self = 1e30;
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
@@ -316,9 +335,10 @@ impl Real for f64 {
     const LOW: Self = Self::NEG_INFINITY;
     const NAN: Self = Self::NAN;
     const ROUND: Self = ROUND_64;
-    const UNIT: Self = 1023.0 + 512.0;
-    const PER_UNIT: f64 = f64::from_bits((1023 - 512) << 52);
+    const UNIT: Self = 1023.0 + 511.0;
+    const PER_UNIT: f64 = f64::from_bits((1023 - 511) << 52);
     const MODERATE: Self = 2048.0;
+    const FAR: Self = 1e290;
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
@@ -520,4 +540,90 @@ pub fn exp(x: f64) -> f64 {
     let half = n >> 1;
     let power = |k: i64| f64::from_bits(((k + 1023) as u64) << 52);
     y * power(half) * power(n - half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel;
+    use crate::simd::Level::{Avx2, Avx512, Portable};
+    use crate::simd::dispatch;
+
+    /// Distance in units in the last place of `want`.
+    fn ulps(got: f64, want: f64) -> f64 {
+        (got - want).abs() / (f64::from_bits(want.abs().to_bits() + 1) - want.abs())
+    }
+
+    type Given<'a, T> = (&'a [T], T, f64);
+    kernel!(Exps<'a; T: Real;>(Given<'a, T>) -> Vec<f64> = exps);
+
+    /// exp((z − max) / T), by the unit of `max`.
+    fn exps<T: Real>(cpu: impl Cpu, (all, max, temperature): Given<'_, T>) -> Vec<f64> {
+        let scale = Scale::new(temperature);
+        let unit = Unit::new(cpu, &scale, max);
+        let per_max = unit.per_max(cpu, &scale, max);
+        all.iter().map(|&z| unit.exp(cpu, &scale, z).to_f64() * per_max).collect()
+    }
+
+    #[test]
+    fn exponentials_are_those_of_the_difference_however_it_would_round() {
+        for temperature in [1.0, 0.3, 7.0, 1000.0] {
+            for max in [0.01f32, 0.0, -3.3, 200.0, -250.0, 255.9, 300.0, -1e5] {
+                let max = max * temperature as f32;
+                let all: Vec<f32> =
+                    (0..2000).map(|i| max - i as f32 * 0.043_7 * temperature as f32).collect();
+                for (got, &z) in dispatch(Avx512, Exps((&all, max, temperature))).into_iter().zip(&all) {
+                    let want: f64 = ((f64::from(z) - f64::from(max)) / temperature).exp();
+                    assert!((got / want - 1.0).abs() < 1e-7, "T {temperature} max {max} z {z}: {got} {want}");
+                }
+            }
+        }
+        let all: Vec<f64> = (0..2000).map(|i| 2.0 - f64::from(i) * 0.25).collect();
+        for (got, &z) in dispatch(Portable, Exps((&all, 2.0, 1.0))).into_iter().zip(&all) {
+            assert!(ulps(got, (z - 2.0).exp()) <= 3.0, "{z}");
+        }
+    }
+
+    #[test]
+    fn what_is_masked_is_nothing_and_nan_stays() {
+        let all = [f32::NEG_INFINITY, -1e30, f32::NAN, 1.0];
+        let got = dispatch(Portable, Exps((&all, 1.0, 1.0)));
+        assert_eq!((got[0], got[1], got[2].is_nan()), (0.0, 0.0, true));
+        assert!((got[3] - 1.0).abs() < 1e-7);
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let all: Vec<f32> = (0..4096).map(|i| i as f32 * -0.0217).collect();
+        let run = |level| dispatch(level, Exps((&all, 0.0, 1.0)));
+        assert_eq!(run(Portable), run(Avx2));
+        assert_eq!(run(Portable), run(Avx512));
+    }
+
+    type Sums<'a> = &'a [f64; 64];
+    kernel!(Logs<'a; T: Real;>((Sums<'a>, std::marker::PhantomData<T>)) -> [f64; 64] = |cpu, (s, _)| T::log1p(cpu, s));
+
+    #[test]
+    fn logarithms_are_near_the_librarys() {
+        let mut s = 1e-310;
+        while s < 1e300 {
+            let many: [f64; 64] = std::array::from_fn(|i| s * (1.0 + i as f64 / 64.0));
+            let single = dispatch(Avx2, Logs::<f32>((&many, Default::default())));
+            let double = dispatch(Avx2, Logs::<f64>((&many, Default::default())));
+            for i in 0..64 {
+                let want = f64::ln_1p(many[i]);
+                assert!((single[i] / want - 1.0).abs() < 2.5e-8, "{}: {} {want}", many[i], single[i]);
+                assert!(ulps(double[i], want) <= 1.5, "{}: {} {want}", many[i], double[i]);
+            }
+            assert!(ulps(ln(s), s.ln()) <= 2.0, "{s}");
+            s *= 1.37;
+        }
+        let mut x = -740.0;
+        while x < 700.0 {
+            assert!(ulps(exp(x), f64::exp(x)) <= 1.0 || (exp(x) - f64::exp(x)).abs() < 1e-320, "{x}");
+            x += 0.037;
+        }
+        assert_eq!((ln(1.0), ln(0.0), exp(f64::NEG_INFINITY), exp(0.0)), (0.0, f64::NEG_INFINITY, 0.0, 1.0));
+        assert!(ln(-1.0).is_nan() && ln(f64::NAN).is_nan() && exp(f64::NAN).is_nan());
+    }
 }

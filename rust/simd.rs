@@ -140,7 +140,11 @@ impl Cpu for Plain {
     #[inline(always)]
     fn fma(self, a: f32, b: f32, c: f32) -> f32 {
         // A call of the library's function per number would be ten times slower.
-        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { fma_in_parts(a, b, c) }
+        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+            a.mul_add(b, c)
+        } else {
+            fma_in_parts(a, b, c)
+        }
     }
 
     #[inline(always)]
@@ -243,7 +247,9 @@ mod f16c {
         let (to, to_rest) = to.split_at_mut(blocks.len() * 8);
         for (block, to) in blocks.iter().zip(to.as_chunks_mut::<8>().0) {
             // SAFETY: both are eight numbers long, and no alignment is asked for.
-            unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(block.as_ptr().cast()))) };
+            unsafe {
+                _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(block.as_ptr().cast())))
+            };
         }
         rest.iter().zip(to_rest).for_each(|(&half, to)| *to = from_half(half));
     }
@@ -355,7 +361,8 @@ mod tests {
             let c = -(a * b) * (1.0 + f32::EPSILON * c.to_bits() as f32 / 4e9);
             assert!(same(fma_in_parts(a, b, c), a.mul_add(b, c)), "{a} {b} {c}");
             // A sum that is nearly a tie.
-            let (a, b, c) = (1.0 + a.fract().abs() * 1e-7, 2f32.powi(-24), 1.0 + f32::EPSILON * b.fract().abs().round());
+            let (a, b, c) =
+                (1.0 + a.fract().abs() * 1e-7, 2f32.powi(-24), 1.0 + f32::EPSILON * b.fract().abs().round());
             assert!(same(fma_in_parts(a, b, c), a.mul_add(b, c)), "{a} {b} {c}");
         }
     }

@@ -206,10 +206,7 @@ impl<'e> Worker<'e> {
     /// All batches, as one of the threads. `K` is the number of classes, or 0
     /// for any; the thread that is given the bias owns it.
     #[inline(always)]
-    fn run<const K: usize>(
-        cpu: impl Cpu,
-        (worker, mut own, mut bias, scale): Part<'_, 'e, '_>,
-    ) -> Progress {
+    fn run<const K: usize>(cpu: impl Cpu, (worker, mut own, mut bias, scale): Part<'_, 'e, '_>) -> Progress {
         let Schedule { batch, l2, learning_rate, seen, total } = worker.schedule;
         let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
         let _breaks = worker.exchange.barrier.break_on_panic();
@@ -456,10 +453,7 @@ type Asked<'a, 'o> = (&'a Examples<'a>, &'a [u32], &'a [f32], &'a [f32], &'o mut
 kernel!(Dense<'a, 'o; ;>(Asked<'a, 'o>) -> () = dense_logits);
 
 #[inline(always)]
-fn dense_logits(
-    _: impl Cpu,
-    (examples, rows, weights, bias, out): Asked<'_, '_>,
-) {
+fn dense_logits(_: impl Cpu, (examples, rows, weights, bias, out): Asked<'_, '_>) {
     let classes = examples.classes;
     for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
         out.copy_from_slice(bias);

@@ -225,6 +225,34 @@ def test_one_leader_and_a_million_followers(dtype: Any, lead: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("classes", [5, 20, 32, 33, 100, 1000])
+def test_a_leader_near_0_and_equal_followers(classes: int, dtype: Any) -> None:
+    """Where all terms are off by the same, and their sum's rounding has a bias, no error evens out; and where
+    log-sum-exp nears 0, nothing large hides it."""
+    if dtype == np.float64 and not EXTENDED:
+        pytest.skip("there is nothing wider than float64 here")
+    rng = np.random.default_rng(0)
+    leaders = np.concatenate([[0.01, 0.001, 1e-4, -0.05, -0.1, 0.2], rng.uniform(-0.3, 0.3, 20)])
+    pairs = [
+        (leader, depth) for leader in leaders for depth in (-3.1, -4, -4.6, -6.1, -6.6, -7, -8.2, -8.8, -9.1)
+    ]
+    z = np.stack([np.where(np.arange(classes) == 3, *pair) for pair in pairs]).astype(dtype)
+    check([f"{leader:.17g} and {depth}" for leader, depth in pairs], z, row_of(exact(z)))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_rows_of_equal_followers_sum_to_1(temperature: float, dtype: Any) -> None:
+    """Equal terms are rounded alike when they are added up: a long sum may drift."""
+    bound = 2 * float(np.finfo(dtype).eps)
+    for classes in [*range(2, 140), 500, 1000, 1023, 1024, 1025, 5000]:
+        z = np.full((4, classes), 0.0).astype(dtype)
+        z[:, 1:] = np.array([[5.9], [0.01], [-2.2], [1.3]], dtype)
+        for row in lt.softmax(z, temperature=temperature).tolist():
+            assert abs(math.fsum(row) - 1) <= bound, f"{classes} classes"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("classes", [3, 33])
 def test_where_the_computation_changes_course(classes: int, dtype: Any) -> None:
     """The largest logit where the power of two of its exponential changes, and where it becomes too large to
@@ -267,7 +295,10 @@ def test_a_shift_changes_nothing_beyond_its_rounding(classes: int, dtype: Any) -
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("classes", [4, 33, 100])
-@pytest.mark.parametrize("temperature", [0.1, 0.7, 1 / 3, 1.5, math.pi, 10.0, 1e-6, 1e6, 2.0**-40, 2.0**40])
+@pytest.mark.parametrize(
+    "temperature",
+    [0.1, 0.7, 1 / 3, 1.5, math.pi, 10.0, 1e-6, 1e6, 2.0**-16, 2.0**16, 2.0**-40, 2.0**40, 1e-25, 1e25],
+)
 def test_temperatures_are_not_rounded_into_the_logits(temperature: float, classes: int, dtype: Any) -> None:
     """softmax(z / T) of a rounded quotient is off by |z / T| units of the largest: thousands of them here."""
     rng = np.random.default_rng(classes)
@@ -375,3 +406,14 @@ def test_sigmoids_and_their_losses(dtype: Any) -> None:
         far = np.abs(wide) * np.where(z < 0, y, 1 - y)
         got = lt.binary_cross_entropy(z, np.full_like(z, y), reduction="none")
         assert units(got, far + np.log1p(e)).max() <= 4
+
+
+def test_what_is_too_far_apart_to_subtract_but_not_to_divide() -> None:
+    """The difference of the logits overflows in float32, that of their quotients does not."""
+    z = np.array([3e38, -3e38, -np.inf], np.float32)
+    want = (float(z[1]) - float(z[0])) / 100
+    assert lt.log_softmax(z, temperature=100.0).tolist() == [0.0, float(np.float32(want)), -math.inf]
+    assert lt.softmax(z, temperature=1e38).tolist() == pytest.approx(
+        [1 / (1 + math.exp(-6)), 1 / (1 + math.exp(6)), 0]
+    )
+    assert float(lt.summarize(z, 1, temperature=100.0).loss) == float(np.float32(-want))

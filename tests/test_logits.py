@@ -96,7 +96,7 @@ def test_what_holds_of_any_logits(z: np.ndarray, dtype: Any, temperature: float)
     assert p.dtype == log_p.dtype == dtype
     assert ((p >= 0) & (p <= 1)).all()
     assert (log_p <= 0).all()
-    np.testing.assert_allclose(wide(p).sum(axis=1), 1, rtol=2 * eps)
+    np.testing.assert_allclose(wide(p).sum(axis=1), 1, rtol=8 * eps)  # test_accuracy.py holds it to 2
     # Rounding never turns the order round.
     order = np.argsort(wide(z), axis=1, kind="stable")
     for x in (p, log_p):
@@ -401,7 +401,7 @@ def test_temperature() -> None:
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, np.int64])
-@pytest.mark.parametrize("temperature", [1e-300, 1e-60, 1e-20, 1e-12, 1e12, 1e20, 1e60, 1e300])
+@pytest.mark.parametrize("temperature", [1e-100, 1e-60, 1e-20, 1e-12, 1e12, 1e20, 1e60, 1e100])
 def test_temperatures_of_any_size(temperature: float, dtype: Any) -> None:
     z = np.array([[2, 1, 1], [4, 4, 0], [-1, 3, 3]], dtype)
     gives = np.float64 if dtype == np.int64 else dtype
@@ -438,7 +438,14 @@ def test_energy_keeps_the_dtype_and_the_unit_of_the_logits(dtype: Any, temperatu
     assert (np.asarray(one).dtype, np.shape(one)) == (np.dtype(dtype), ())
 
 
-@pytest.mark.parametrize("temperature", [0, -1, NAN, -INF])
+def test_an_energy_that_is_in_range_does_not_overflow_on_the_way() -> None:
+    assert float(lt.energy(np.float16([6e4, 0]), temperature=0.5)) == -6e4
+    assert float(lt.energy(np.float32([1e38, 0]), temperature=0.1)) == pytest.approx(-1e38, rel=1e-6)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert float(lt.energy(np.array([1, 2], dtype), temperature=1e-60)) == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, NAN, -INF, INF, 1e-101, 1e101])
 @pytest.mark.parametrize(
     "function", [lt.softmax, lt.log_softmax, lt.logsumexp, lt.entropy, lt.energy, lt.summarize]
 )

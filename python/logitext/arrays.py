@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FORMATS = {np.dtype(np.float16): "float16", np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 SMALL = 1 << 17
 """Below so many logits a second thread costs more than it saves."""
+ALIGNED = 64
+"""Bytes: JAX copies what does not begin at a multiple of them."""
 CPU, CUDA_HOST = 1, 3
 """DLPack's devices whose memory the CPU reads."""
 
@@ -67,39 +69,48 @@ class Rows:
 
     def numbers(self, dtype: Any = None) -> NDArray[Any]:
         """Return room for one number per row, in the order of `array`."""
-        return np.empty(self.array.shape[:-1], self.dtype if dtype is None else dtype)
+        return _empty(self.array.shape[:-1], np.dtype(self.dtype if dtype is None else dtype), self.home)
 
     def beside(self, values: NDArray[Any], dtype: Any) -> NDArray[Any]:
         """Return what stands beside the rows, one value each, in the order of `array`."""
         moved = values if self.moved is None else np.moveaxis(values, self.moved, -1)
-        return np.ascontiguousarray(moved, dtype)
+        return np.require(moved, dtype, ["C", "A"])
 
     def like(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array of the logits' shape and dtype in the order and format of `array`."""
         bits = array.view(np.uint16) if self.format == "bfloat16" or self.format == "float16" else array
         return bits if self.moved is None else np.moveaxis(bits, self.moved, -2)
 
-    @property
-    def walked(self) -> bool:
-        """Say whether `parts` gives more than one."""
-        return self.array.ndim > 2 and not _evenly_apart(self.array)
+    def walked(self, *beside: NDArray[Any] | None) -> bool:
+        """Say whether `parts` gives more than one: leading axes that cannot pass for one."""
+        large = [a for a in (self.array, *beside) if a is not None and a.ndim == self.array.ndim]
+        return self.array.ndim > 2 and not all(_evenly_apart(a) for a in large)
 
     def parts(self, *beside: NDArray[Any] | None) -> Iterator[tuple[Any, ...]]:
         """Give the logits and what stands beside them in parts whose rows are evenly apart.
 
         Arrays of the logits' shape stay rows by classes, those of one value per row become flat.
         """
-        if not self.walked:
-            yield tuple(None if a is None else _flat(a, self.array.ndim) for a in (self.array, *beside))
+        everything = (self.array, *beside)
+        if not self.walked(*beside):
+            yield tuple(None if a is None else _flat(a, self.array.ndim) for a in everything)
             return
         for index in np.ndindex(self.array.shape[:-2]):
-            yield tuple(None if a is None else a[index] for a in (self.array, *beside))
+            yield tuple(None if a is None else a[index] for a in everything)
+
+    def row(self, at: int) -> int:
+        """Return the number that the caller gives to a row, from its number in the order of `array`."""
+        if self.moved is None:
+            return at
+        index = list(np.unravel_index(at, self.array.shape[:-1]))
+        index.insert(self.moved, index.pop())
+        return int(np.ravel_multi_index(tuple(index), self.leading))
 
     def give(self, answer: NDArray[Any]) -> Any:
         """Return an answer, one number per row, in the caller's order and library."""
         if self.moved is not None:
             answer = np.moveaxis(answer, -1, self.moved)
-        return answer[()] if self.home is None else _send(self.home, answer)
+        return answer[()] if self.home is None else send(self.home, answer)
 
 
 def rows(z: Any) -> Rows:
@@ -167,11 +178,30 @@ def _home(z: Any) -> Any:
     return home if hasattr(home, "from_dlpack") else None
 
 
-def _send(home: Any, answer: NDArray[Any]) -> Any:
+def send(home: Any, answer: NDArray[Any]) -> Any:
+    """Return an answer as an array of the library that `home` belongs to; None is NumPy."""
+    if home is None:
+        return answer
     if answer.dtype.name == "bfloat16":
-        # NumPy's DLPack lacks it; the bits go without a copy and are seen as what they are.
+        # NumPy's DLPack lacks it: the bits go, and are then seen as what they are.
         return home.from_dlpack(answer.view(np.uint16)).view(home.bfloat16)
     return home.from_dlpack(answer)
+
+
+def cast(answer: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an answer in its dtype; what a narrow one cannot hold is infinite."""
+    with np.errstate(over="ignore"):
+        return answer.astype(dtype, copy=False)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], home: Any) -> NDArray[Any]:
+    """Return room for an answer, aligned so that other libraries take it without a copy."""
+    if home is None:
+        return np.empty(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + ALIGNED, np.uint8)
+    begin = -room.__array_interface__["data"][0] % ALIGNED
+    return room[begin : begin + size].view(dtype).reshape(shape)
 
 
 def _evenly_apart(array: NDArray[Any]) -> bool:
@@ -208,10 +238,9 @@ class Place:
     def give(self) -> Any:
         """Return what was written: `out` if it was given."""
         if self.out is None:
-            answer = self.array if self.array.dtype == self.z.dtype else self.array.astype(self.z.dtype)
-            return answer if self.z.home is None else _send(self.z.home, answer)
+            return send(self.z.home, cast(self.array, self.z.dtype))
         to, _ = receive(self.out)
-        if not np.may_share_memory(to, self.array):
+        if not _same(to, self.array):
             to[...] = self.array
         return self.out
 
@@ -227,8 +256,10 @@ def place(z: Rows, out: Any) -> Place:
     """
     native = z.dtype if z.format == "bfloat16" else np.dtype(z.format)
     if out is None:
-        array = np.empty(z.given.shape, native)
+        array = _empty(z.given.shape, native, z.home)
         return Place(z.like(array), z.array, z, array, None)
+    if not isinstance(out, np.ndarray) and not hasattr(out, "__dlpack__"):
+        raise ValueError(f"out must be an array, got {type(out).__name__}: what is written to it would be lost")
     array, _ = receive(out)
     if array.shape != z.given.shape:
         raise ValueError(f"out must have the shape of the logits, {z.given.shape}, got {array.shape}")
@@ -236,24 +267,22 @@ def place(z: Rows, out: Any) -> Place:
         raise ValueError(f"out must have the dtype of the answer, {z.dtype}, got {array.dtype}")
     if not array.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    if array.dtype != native or not array.flags.aligned or _folded(array):
-        # Of a type, or in a place, that the kernels do not write.
-        array = np.empty(array.shape, native)
-        return Place(z.like(array), z.array, z, array, out)
     if _same(array, z.given):
-        return Place(z.like(array), None, z, array, out)
-    if _overlap(array, z.given):
+        if array.dtype == native and array.flags.aligned:
+            return Place(z.like(array), None, z, array, out)
+    elif _overlap(array, z.given):
         raise ValueError("out must be the logits themselves or not overlap them")
-    return Place(z.like(array), z.array, z, array, out)
-
-
-def _folded(array: NDArray[Any]) -> bool:
-    """Say whether several elements stand in one place."""
-    return any(stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True))
+    elif array.dtype == native and array.flags.aligned and not np.may_share_memory(array, z.given):
+        return Place(z.like(array), z.array, z, array, out)
+    # Of a type, or in a place between the logits, that the kernels do not write.
+    apart = np.empty(array.shape, native)
+    return Place(z.like(apart), z.array, z, apart, out)
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
+    strides = zip(a.shape, a.strides, b.strides, strict=True)
+    begin = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    return begin and a.dtype == b.dtype and all(x == y for n, x, y in strides if n > 1)
 
 
 def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:

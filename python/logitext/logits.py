@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from logitext import _core
-from logitext.arrays import SMALL, Rows, place, receive, rows
+from logitext.arrays import Rows, cast, place, receive, rows, send
 from logitext.losses import ask, binary_cross_entropy, cross_entropy, sigmoid
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ __all__ = [
     "top_k",
 ]
 
-_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 COLDEST, HOTTEST = 2.0**-16, 2.0**16
 """Beyond these temperatures the constants of single precision run out of range: double is used."""
 LEAST, MOST = 1e-100, 1e100
@@ -66,15 +65,10 @@ def _at(z: Any, temperature: float) -> Rows:
 
 
 def _map(z: Any, temperature: float, out: Any, log: bool) -> Any:
-    if type(z) is np.ndarray and out is None and temperature == 1.0 and z.size < SMALL:
-        # A short way for what is small and plain: most of its time would go into finding that out.
-        name = "float32" if z.dtype is _SINGLE else "float64" if z.dtype is _DOUBLE else None
-        if name is not None and 0 < z.ndim < 3:
-            flags = z.flags
-            if flags.c_contiguous and flags.aligned:
-                answer = np.empty(z.shape, z.dtype)
-                _core.softmax(name, z, answer, 1.0, log, 1)
-                return answer
+    if out is None and temperature == 1.0:
+        answer = _core.small_softmax(z, log)
+        if answer is not None:
+            return answer
     logits = _at(z, temperature)
     room = place(logits, out)
     for part, work in logits.parts(room.work):
@@ -91,7 +85,7 @@ def softmax(z: ArrayLike, *, temperature: float = 1.0, out: Any = None) -> Any:
     z : array, shape (..., n_classes)
         Logits, any real dtype.
     temperature : float, default 1
-        ``T > 0``; above 1 the probabilities are flatter. It costs no time, and no
+        ``T > 0`` (from 1e-100 to 1e100); above 1 the probabilities are flatter. It costs no time, and no
         precision: ``z / T`` is never rounded.
     out : array, shape of z, optional
         Where to write; `z` itself is allowed.
@@ -238,20 +232,19 @@ def logsumexp(z: ArrayLike, *, temperature: float = 1.0) -> Any:
 
 
 def _numbers(logits: Rows, temperature: float, what: str, of_no_class: float) -> Any:
-    answer = logits.numbers(np.uint16 if logits.format.endswith("16") else logits.format)
+    answer = logits.numbers(_room(logits))
     if logits.classes == 0:
         empty = np.full(logits.leading, of_no_class, logits.dtype)
-        return empty[()] if logits.home is None else logits.give(empty)
+        return empty[()] if logits.home is None else send(logits.home, empty)
     ask(logits, {what: answer}, temperature=temperature)
     return logits.give(_typed(logits, answer))
 
 
 def _typed(logits: Rows, answer: NDArray[Any]) -> NDArray[Any]:
     """Return what a kernel wrote in the dtype of answers."""
-    if answer.dtype != np.uint16:
-        return answer.astype(logits.dtype, copy=False)
-    bits = logits.dtype if logits.format == "bfloat16" else np.dtype(np.float16)
-    return answer.view(bits).astype(logits.dtype, copy=False)
+    if answer.dtype == np.uint16:
+        answer = answer.view(logits.dtype if logits.format == "bfloat16" else np.float16)
+    return cast(answer, logits.dtype)
 
 
 def entropy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
@@ -335,9 +328,26 @@ def energy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
     >>> float(lt.energy([2.0, 1.0, 0.1], temperature=2.0).round(3))
     -3.38
     """
-    logits = _at(z, temperature)
-    mass = _numbers(logits, float(temperature), "lse", -np.inf)
-    return -mass if temperature == 1 else -(mass * float(temperature))
+    if temperature == 1:
+        return -logsumexp(z)
+    given = _at(z, temperature)
+    if given.classes == 0:
+        return -_numbers(given, 1.0, "lse", -np.inf)
+    logits = given
+    if given.format.endswith("16"):
+        # The answer may be small where its parts are not.
+        logits = replace(rows(given.given.astype(np.float32)), dtype=given.dtype, home=given.home)
+    # -(max z + T log1p(s)): the loss at the largest is log1p(s), and nothing overflows on the way.
+    top, above, largest = logits.numbers(np.int64), logits.numbers(logits.format), logits.numbers(logits.format)
+    ask(logits, {"at": top, "max": largest})
+    ask(logits, {"loss": above}, classes=top, temperature=float(temperature))
+    answer = largest.astype(np.float64) + temperature * above.astype(np.float64)
+    return logits.give(cast(-answer, logits.dtype))
+
+
+def _room(logits: Rows) -> Any:
+    """Return the dtype that the kernels write."""
+    return np.uint16 if logits.format.endswith("16") else logits.format
 
 
 def margin(z: ArrayLike) -> Any:
@@ -373,7 +383,7 @@ def margin(z: ArrayLike) -> Any:
     """
     logits = rows(z)
     _some_class("margin", logits)
-    answer = logits.numbers(np.uint16 if logits.format.endswith("16") else logits.format)
+    answer = logits.numbers(_room(logits))
     for part, one in logits.parts(answer):
         _core.margin(logits.format, part, one, logits.threads)
     return logits.give(_typed(logits, answer))
@@ -417,10 +427,11 @@ def argmax(z: ArrayLike) -> Any:
     >>> int(lt.argmax([2.0, 1.0, 0.1]))
     0
     """
-    array, _ = receive(z)
+    array, home = receive(z)
     if array.dtype.kind in "iub" and array.ndim and array.shape[-1]:
         # Large integers differ where their nearest floats do not.
-        return array.argmax(axis=-1)
+        decision = array.argmax(axis=-1)
+        return decision if home is None else send(home, np.asarray(decision))
     logits = rows(z)
     _some_class("argmax", logits)
     answer = logits.numbers(np.int64)
@@ -464,15 +475,19 @@ def top_k(z: ArrayLike, k: int) -> tuple[Any, Any]:
     logits = rows(z)
     if not 1 <= k <= logits.classes:
         raise ValueError(f"k must be in [1, n_classes], got {k} for logits of shape {logits.given.shape}")
-    chosen = np.empty((*logits.array.shape[:-1], k), np.int64)
-    for part, one in logits.parts(chosen):
-        _core.top_k(logits.format, part, one, logits.threads)
-    if logits.moved is not None:
-        chosen = np.moveaxis(chosen, -2, logits.moved)
+    if logits.given.dtype.kind in "iub":
+        # Large integers differ where their nearest floats do not. A stable sort of the reversed
+        # row, reversed: equal ones stay in the order of their classes.
+        backwards = np.argsort(logits.given[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+        chosen = logits.classes - 1 - backwards[..., :k]
+    else:
+        chosen = np.empty((*logits.array.shape[:-1], k), np.int64)
+        for part, one in logits.parts(chosen):
+            _core.top_k(logits.format, part, one, logits.threads)
+        if logits.moved is not None:
+            chosen = np.moveaxis(chosen, -2, logits.moved)
     values = np.take_along_axis(logits.given, chosen, axis=-1)
-    if logits.home is None:
-        return values, chosen
-    return logits.home.from_dlpack(values), logits.home.from_dlpack(chosen)
+    return send(logits.home, values), send(logits.home, np.ascontiguousarray(chosen))
 
 
 class Summary(NamedTuple):
@@ -528,7 +543,7 @@ def summarize(z: ArrayLike, y: ArrayLike | None = None, *, temperature: float = 
     """
     logits = _at(z, temperature)
     _some_class("summarize", logits)
-    room = np.uint16 if logits.format.endswith("16") else logits.format
+    room = _room(logits)
     wanted = {name: logits.numbers(room) for name in ("lse", "max", "entropy")}
     wanted["at"] = logits.numbers(np.int64)
     if y is not None:

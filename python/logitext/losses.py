@@ -7,12 +7,13 @@ probability is too close to 0 or 1 to be told from it.
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from logitext import _core
-from logitext.arrays import Rows, place, receive, rows
+from logitext.arrays import Rows, cast, place, receive, rows
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -33,13 +34,19 @@ def ask(
     numbers: dict[str, NDArray[Any]],
     *,
     y: Any = None,
+    classes: NDArray[np.int64] | None = None,
     sample_weight: NDArray[Any] | None = None,
     gradient: NDArray[Any] | None = None,
     in_place: bool = False,
     **terms: Any,
 ) -> tuple[float, float]:
-    """Have the kernels answer, part by part; return the sums of losses and of weights."""
-    classes, shares = (None, None) if y is None else _targets(z, y)
+    """Have the kernels answer, part by part; return the sums of losses and of weights.
+
+    The true classes are `y` as the caller gives it, or `classes` in the order of the rows.
+    """
+    shares = None
+    if y is not None:
+        classes, shares = _targets(z, y)
     names = list(numbers)
     beside = list(numbers.values())
     loss = weight = 0.0
@@ -53,7 +60,7 @@ def ask(
         sums = _core.summarize(z.format, None if in_place else part, asking, z.threads)
         loss, weight = loss + sums[0], weight + sums[1]
         if sums[2] is not None:
-            raise ValueError(_bad_target(z, classes_, shares_, row, sums[2]))
+            raise ValueError(_bad_target(z, classes_, shares_, z.row(row + sums[2]), sums[2]))
         row += math.prod(part.shape[:-1])
     return loss, weight
 
@@ -62,12 +69,13 @@ def _vector(numbers: NDArray[Any] | None) -> NDArray[Any] | None:
     return None if numbers is None else numbers.reshape(-1)
 
 
-def _bad_target(z: Rows, classes: Any, shares: Any, first: int, at: int) -> str:
-    where = f"at row {first + at}"
+def _bad_target(z: Rows, classes: Any, shares: Any, row: int, at: int) -> str:
+    where = f"at row {row}"
     if classes is not None:
         label = int(np.reshape(classes, -1)[at])
         return f"labels must be integers in [0, {z.classes}), got {label} {where}"
-    total = float(np.sum(np.atleast_2d(shares)[at], dtype=np.float64))
+    bits = z.dtype if z.format == "bfloat16" else np.dtype(z.format)
+    total = float(np.sum(np.atleast_2d(shares)[at].view(bits).astype(np.float64)))
     return f"label probabilities must be at least 0 and sum to 1, got a sum of {total:.6g} {where}"
 
 
@@ -87,6 +95,8 @@ def _targets(z: Rows, y: Any) -> tuple[NDArray[Any] | None, NDArray[Any] | None]
     if labels.dtype == np.uint64 and labels.size and labels.max() > np.iinfo(np.int64).max:
         row = int(labels.reshape(-1).argmax())
         raise ValueError(f"labels must be integers in [0, {z.classes}), got {labels.max()} at row {row}")
+    if z.classes == 0 and labels.size:
+        raise ValueError(f"labels must be integers in [0, 0), got {labels.reshape(-1)[0]} at row 0")
     return z.beside(labels, np.int64), None
 
 
@@ -138,7 +148,7 @@ def cross_entropy(
     class_weight : array, shape (n_classes,), optional
         Weight of each class, at least 0.
     sample_weight : array, shape (...), optional
-        Weight of each row, at least 0. A row of weight 0 is left out, whatever it holds.
+        Weight of each row, at least 0. A row of weight 0 is left out, whatever its logits are.
     label_smoothing : float, default 0
         Share of the target spread evenly over all classes, in [0, 1]. A masked class
         then has a share, and an infinite loss.
@@ -207,6 +217,10 @@ def cross_entropy(
     logits = rows(z)
     if out is not None and not return_grad:
         raise ValueError("out is for the gradient: it needs return_grad=True")
+    if ignore_index is not None:
+        ignore_index = operator.index(ignore_index)
+        if not -(2**63) <= ignore_index < 2**63:
+            ignore_index = None  # No label is so large.
     weights = _weights(sample_weight, logits.leading, "sample_weight")
     terms = {
         "class_weight": _weights(class_weight, (logits.classes,), "class_weight"),
@@ -221,7 +235,7 @@ def cross_entropy(
     gradient = None if room is None else room.work
     in_place = room is not None and room.source is None
     norm = None if reduction == "mean" else 1.0
-    if gradient is not None and norm is None and logits.walked:
+    if gradient is not None and norm is None and logits.walked(gradient):
         # Several parts: the weight of all is needed before the gradient of any.
         norm = ask(logits, {}, y=y, **terms)[1] or 1.0
     total, weight = ask(logits, wanted, y=y, gradient=gradient, in_place=in_place, norm=norm, **terms)
@@ -241,7 +255,7 @@ def _narrow(logits: Rows, numbers: NDArray[Any]) -> NDArray[Any]:
     kept = numbers
     if numbers.dtype == np.uint16:
         kept = numbers.view(logits.dtype if logits.format == "bfloat16" else np.float16)
-    return kept.astype(logits.dtype, copy=False)
+    return cast(kept, logits.dtype)
 
 
 def _check_reduction(reduction: str) -> None:
@@ -358,8 +372,8 @@ def binary_cross_entropy(
         raise ValueError(f"labels must be in [0, 1], got {labels[at]} at {at}")
     shares = logits.like(labels.astype(native, copy=False))
     room = place(logits, out) if return_grad else None
-    losses = np.empty(logits.given.shape, native) if reduction == "none" else None
-    each = None if losses is None else logits.like(losses)
+    losses = place(logits, None) if reduction == "none" else None
+    each = None if losses is None else losses.work
     total = 0.0
     for part, share, loss in logits.parts(shares, each):
         total += _core.binary(logits.format, part, share, loss, "loss", 1.0, logits.threads)
@@ -368,9 +382,7 @@ def binary_cross_entropy(
     if reduction == "sum":
         answer = total
     elif losses is not None:
-        answer = (
-            Rows.give(logits, losses.astype(logits.dtype, copy=False)) if logits.moved is None else losses
-        )
+        answer = losses.give()
     if room is None:
         return answer
     factor = 1 / n if reduction == "mean" and n else 1.0

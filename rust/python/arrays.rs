@@ -4,16 +4,20 @@
 //! bits, with the format's name beside it. What is written to comes from Python, too.
 
 use numpy::ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, Ix2};
-use numpy::{Element, PyArrayDyn, PyReadonlyArray, PyReadonlyArrayDyn, PyReadwriteArray, PyReadwriteArrayDyn};
-use numpy::{PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1};
+use numpy::{
+    Element, PyArray1, PyArrayDyn, PyReadonlyArray, PyReadonlyArrayDyn, PyReadwriteArray, PyReadwriteArrayDyn,
+};
+use numpy::{PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use super::bad;
 use crate::binary::Asked;
 use crate::elements::{Brain, Double, Format, Half, Single};
 use crate::loss::{BadLabel, Targets, Terms, weigh};
+use crate::packed;
 use crate::passes::{Answers, Map, Numbers, Question};
 use crate::rank;
+use crate::real::Real;
 use crate::simd::level;
 
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
@@ -119,7 +123,8 @@ pub fn softmax(
         if z.as_ref().is_some_and(|z| z.dim() != out.dim()) {
             return Err(bad("out must have the shape of the logits"));
         }
-        let question = Question::<F> { z, temperature, targets: Targets::None, terms: Terms::PLAIN, norm: 1.0 };
+        let question =
+            Question::<F> { z, temperature, targets: Targets::None, terms: Terms::PLAIN, norm: 1.0 };
         let map = Some((if log { Map::LogSoftmax } else { Map::Softmax }, out));
         let answers = Answers { numbers: Numbers::NONE, map };
         py.detach(|| crate::passes::answer::<F, false>(level(), threads, &question, answers))
@@ -127,6 +132,39 @@ pub fn softmax(
             .map_err(|BadLabel(row)| bad(format!("bad label at row {row}")))
     }
     by_format!(format, call, py, z, &out, temperature, log, threads)
+}
+
+/// The same for a small plain array, in a new one; `None` where it is not one.
+#[pyfunction]
+pub fn small_softmax<'py>(z: &Bound<'py, PyAny>, log: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn call<'py, T: Element + Real>(
+        z: &Bound<'py, PyArrayDyn<T>>,
+        log: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        const LARGEST: usize = 128;
+        let aligned = (z.data() as usize).is_multiple_of(align_of::<T>());
+        let (ndim, size) = (z.ndim(), z.len());
+        if size > LARGEST || size == 0 || ndim > 2 || !z.is_c_contiguous() || !aligned {
+            return Ok(None);
+        }
+        let Some(&classes) = z.shape().last() else { return Ok(None) };
+        let mut all = z.to_vec().map_err(|error| bad(error.to_string()))?;
+        if !packed::small_softmax(level(), &mut all, classes, log) {
+            return Ok(None);
+        }
+        let answer = PyArray1::from_slice(z.py(), &all);
+        Ok(Some(if ndim == 1 { answer.into_any() } else { answer.reshape(z.dims())?.into_any() }))
+    }
+    if !z.is_exact_instance_of::<PyUntypedArray>() {
+        return Ok(None);
+    }
+    if let Ok(z) = z.cast::<PyArrayDyn<f32>>() {
+        call(z, log)
+    } else if let Ok(z) = z.cast::<PyArrayDyn<f64>>() {
+        call(z, log)
+    } else {
+        Ok(None)
+    }
 }
 
 /// What is asked of each row, the truth, and where the answers go.
@@ -339,7 +377,8 @@ pub fn binary(
         let z = z.as_ref().map(|z| rows(z.as_array())).transpose()?;
         let y = y.as_ref().map(|y| rows(y.as_array())).transpose()?;
         let out = out.as_mut().map(|out| rows_mut(out.as_array_mut())).transpose()?;
-        let dims = [z.as_ref().map(|z| z.dim()), y.as_ref().map(|y| y.dim()), out.as_ref().map(|out| out.dim())];
+        let dims =
+            [z.as_ref().map(|z| z.dim()), y.as_ref().map(|y| y.dim()), out.as_ref().map(|out| out.dim())];
         let mut known = dims.into_iter().flatten();
         let first = known.next();
         if !known.all(|dim| Some(dim) == first) || (what != "sigmoid" && y.is_none()) {
