@@ -21,7 +21,7 @@ def row(what: str, cases: list[tuple[float, str]], asked: float, unit: str, most
     got, where = max(cases) if most else min(cases)
     holds = None if not asked else got <= asked if most else got >= asked
     wanted = f"{'at most' if most else 'at least'} {asked:.3g} {unit}" if asked else "-"
-    return what, f"{got:.{2 if most else 1}f} {unit} ({where})", wanted, holds
+    return what, f"{got:.{3 if most else 1}f} {unit} ({where})", wanted, holds
 
 
 def bandwidth(percent: dict[str, dict[str, float]], level: str, note: str = "") -> list[Row]:

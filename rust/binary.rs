@@ -10,6 +10,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use crate::elements::Format;
 use crate::kernel;
 use crate::logits::BLOCK;
+use crate::packed::one_nan;
 use crate::real::{Real, Scale, Unit};
 use crate::simd::{Cpu, Level, dispatch};
 use crate::threads::share;
@@ -48,9 +49,6 @@ impl<T: Real> Exponential<T> {
     fn sigmoid(&self, cpu: impl Cpu, z: T) -> (T, T) {
         let e = self.unit.exp(cpu, &self.scale, -z.abs());
         let all = self.one + e;
-        // One NaN for all: which one arithmetic makes depends on the CPU.
-        #[allow(clippy::eq_op)]
-        let all = if z != z { T::NAN } else { all };
         let (larger, smaller) = (self.one / all, e / all);
         if z < T::ZERO { (smaller, larger) } else { (larger, smaller) }
     }
@@ -69,8 +67,6 @@ impl<T: Real> Exponential<T> {
         let wrong = if z < T::ZERO { y } else { T::ONE - y };
         // No share of what is impossible costs nothing: 0 · ∞ is 0 here.
         let far = if wrong == T::ZERO { T::ZERO } else { z.abs() * wrong };
-        #[allow(clippy::eq_op)]
-        let far = if z != z { T::NAN } else { far };
         (far.to_f64(), e.to_f64() * T::PER_UNIT)
     }
 }
@@ -190,6 +186,7 @@ fn part<F: Format>(cpu: impl Cpu, (z, y, mut out, kind, factor): Given<'_, F>) -
                     }
                 }
             }
+            one_nan(result);
             if let Some(out) = &mut out {
                 let stored = F::narrow(cpu, result, &mut z_stored);
                 let mut part = out.slice_mut(ndarray::s![row, begin..end]);

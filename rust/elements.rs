@@ -59,14 +59,14 @@ impl Format for Half {
     #[inline(always)]
     fn widen<'a>(cpu: impl Cpu, from: &'a [u16], to: &'a mut [f32]) -> &'a [f32] {
         let to = &mut to[..from.len()];
-        cpu.from_halves(from, to);
+        cpu.widen_halves(from, to);
         to
     }
 
     #[inline(always)]
     fn narrow<'a>(cpu: impl Cpu, from: &'a [f32], to: &'a mut [u16]) -> &'a [u16] {
         let to = &mut to[..from.len()];
-        cpu.to_halves(from, to);
+        cpu.narrow_halves(from, to);
         to
     }
 

@@ -128,13 +128,15 @@ pub struct Trees<T> {
     wide: [f64; BLOCK],
 }
 
-impl<T: Real> Trees<T> {
+impl<T: Real> Default for Trees<T> {
     /// Of zeros.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (terms, depths, narrow) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK], [T::ZERO; BLOCK + 4 * LANES]);
         Self { terms, depths, narrow, wide: [0.0; BLOCK] }
     }
+}
 
+impl<T: Real> Trees<T> {
     /// The largest of up to `BLOCK` logits, −∞ of none. A NaN among them may hide it, or be it.
     #[inline(always)]
     pub fn largest(&mut self, block: &[T]) -> T {
@@ -215,8 +217,7 @@ impl<T: Real> Scan<T> {
         self.seen += block.len();
         if !mass.max.finite() {
             // Nothing but −∞ so far, and perhaps NaN; or a +∞.
-            #[allow(clippy::eq_op)]
-            if mass.max > T::LOW || block.iter().any(|z| z != z) {
+            if mass.max > T::LOW || block.iter().any(|z| z.is_nan()) {
                 mass.rest = f64::NAN;
             }
             return;

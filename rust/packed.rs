@@ -29,13 +29,15 @@ pub struct Found<T, const W: usize> {
     shares: [[T; W]; 2],
 }
 
-impl<T: Real, const W: usize> Found<T, W> {
+impl<T: Real, const W: usize> Default for Found<T, W> {
     /// Of rows without logits.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (max, shares) = ([T::LOW; W], [[T::ZERO; W]; 2]);
         Self { max, at: [0; W], rest: [0.0; W], spread: [0.0; W], shares }
     }
+}
 
+impl<T: Real, const W: usize> Found<T, W> {
     /// What a pass over a whole row found.
     pub fn set(&mut self, i: usize, mass: &Mass<T>) {
         (self.max[i], self.at[i]) = (mass.max, mass.at as u32);
@@ -66,12 +68,14 @@ pub struct Tile<T, const W: usize, const C: usize = MOST> {
     z: [[T; W]; C],
 }
 
-impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
+impl<T: Real, const W: usize, const C: usize> Default for Tile<T, W, C> {
     /// Of zeros.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { z: [[T::ZERO; W]; C] }
     }
+}
 
+impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
     /// Take rows of logits out of a view.
     #[inline(always)]
     pub fn take<F: Format<Real = T>>(
@@ -159,9 +163,7 @@ impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
         let mut first = [MOST as u32; W];
         for (c, z) in self.z[..classes].iter().enumerate().rev() {
             for i in 0..W {
-                #[allow(clippy::eq_op)]
-                let nan = z[i] != z[i];
-                first[i] = if nan { c as u32 } else { first[i] };
+                first[i] = if z[i].is_nan() { c as u32 } else { first[i] };
             }
         }
         first
@@ -298,7 +300,7 @@ kernel!(Small<'z; T: Real;>(Given<'z, T>) -> () = small);
 #[inline(always)]
 fn small<T: Real>(cpu: impl Cpu, (z, classes, log): Given<'_, T>) {
     let scale = Scale::new(1.0);
-    let (mut tile, mut found) = (Tile::<T, FEW, SHORT>::new(), Found::new());
+    let (mut tile, mut found) = (Tile::<T, FEW, SHORT>::default(), Found::default());
     tile.fill(z, classes);
     if log {
         tile.masses::<false, false>(cpu, &scale, classes, &mut found);
@@ -309,4 +311,13 @@ fn small<T: Real>(cpu: impl Cpu, (z, classes, log): Given<'_, T>) {
         tile.softmax(cpu, classes, &found);
     }
     tile.spill(z, classes);
+    one_nan(z);
+}
+
+/// One NaN for all: which one arithmetic makes depends on the CPU.
+#[inline(always)]
+pub fn one_nan<T: Real>(numbers: &mut [T]) {
+    for x in numbers {
+        *x = if x.is_nan() { T::NAN } else { *x };
+    }
 }

@@ -13,7 +13,7 @@ use crate::elements::Format;
 use crate::kernel;
 use crate::logits::{BLOCK, Mass, Scan, Trees};
 use crate::loss::BadLabel;
-use crate::packed::{Found, MOST, Tile};
+use crate::packed::{Found, MOST, Tile, one_nan};
 use crate::real::{Divisor, Real, Scale, Unit};
 use crate::simd::{Cpu, Level, dispatch, end_of_stream, stream};
 use crate::threads::share;
@@ -210,8 +210,8 @@ impl<'q, F: Format> Pass<'q, F> {
         if classes == 0 {
             return Sums::default();
         }
-        let mut tile = Tile::<F::Real, W>::new();
-        let mut found = Found::<F::Real, W>::new();
+        let mut tile = Tile::<F::Real, W>::default();
+        let mut found = Found::<F::Real, W>::default();
         let mut rows = Finished::new();
         let mut sum = Sums::default();
         scratch.wide.resize(W * classes, F::Real::ZERO);
@@ -256,10 +256,7 @@ impl<'q, F: Format> Pass<'q, F> {
                 tile.spill(wide, classes);
             }
             for i in (0..count).filter(|&i| found.rest[i].is_nan()) {
-                let row = &mut wide[i * classes..(i + 1) * classes];
-                // One NaN for all: which one arithmetic makes depends on the CPU.
-                #[allow(clippy::eq_op)]
-                row.iter_mut().filter(|x| **x != **x).for_each(|x| *x = F::Real::NAN);
+                one_nan(&mut wide[i * classes..(i + 1) * classes]);
             }
             let stored = F::narrow(cpu, wide, &mut scratch.result);
             let mut out = out.slice_mut(ndarray::s![begin..begin + count, ..]);
@@ -280,7 +277,7 @@ impl<'q, F: Format> Pass<'q, F> {
     ) -> Sums {
         let Answers { mut numbers, mut map } = answers;
         let slopes = matches!(map, Some((Map::Gradient, _)));
-        let mut found = Found::<F::Real, ROWS>::new();
+        let mut found = Found::<F::Real, ROWS>::default();
         let mut rows = Finished::new();
         let mut sum = Sums::default();
         let mut masses = [Mass::NONE; ROWS];
@@ -316,7 +313,7 @@ impl<'q, F: Format> Pass<'q, F> {
         all.fill(Mass::NONE);
         scratch.wide.resize(BLOCK, F::Real::ZERO);
         let wide = &mut scratch.wide[..BLOCK];
-        let trees = scratch.trees.get_or_insert_with(|| Box::new(Trees::new()));
+        let trees = scratch.trees.get_or_insert_with(|| Box::new(Trees::default()));
         let mut blocks = Blocks::new(z, 0..z.dim().0, &mut scratch.stored);
         while let Some((row, begin, block)) = blocks.next() {
             let (scan, end) = (&mut scans[row], begin + block.len());
@@ -334,6 +331,7 @@ impl<'q, F: Format> Pass<'q, F> {
 
     /// What follows from the masses before the logits are read again.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     fn finish<const W: usize>(
         &self,
         cpu: impl Cpu,
@@ -403,7 +401,7 @@ impl<'q, F: Format> Pass<'q, F> {
             };
             let result = &mut result[..z.len()];
             pass.map_block(cpu, map, &seconds[row], F::widen(cpu, z, wide), result);
-            if seconds[row].above != seconds[row].above {
+            if seconds[row].above.is_nan() {
                 result.fill(F::Real::NAN);
             }
             if map == Map::Gradient {
@@ -505,7 +503,7 @@ impl<'q, F: Format> Pass<'q, F> {
         cpu: impl Cpu,
         (pass, numbers, row, mass, z, map): One<'_, 'q, '_, '_, F>,
     ) -> (Sums, Second<F::Real>) {
-        let mut found = Found::<F::Real, 1>::new();
+        let mut found = Found::<F::Real, 1>::default();
         found.set(0, mass);
         let mut finished = Finished::new();
         pass.finish::<1>(cpu, &found, row, 1, z, &mut finished, map == Map::Gradient);
@@ -529,7 +527,7 @@ mod tests {
         z: &[F::Store],
         classes: usize,
         labels: &[i64],
-    ) -> (Vec<F::Store>, Vec<F::Store>, Vec<F::Store>) {
+    ) -> [Vec<F::Store>; 3] {
         let view = ArrayView2::from_shape((z.len() / classes, classes), z).unwrap();
         let targets = Targets::Classes(labels);
         let question =
@@ -541,13 +539,13 @@ mod tests {
         let view = ArrayViewMut2::from_shape((labels.len(), classes), &mut out).unwrap();
         let answers = Answers { numbers, map: Some((Map::Softmax, view)) };
         answer::<F, false>(level, threads, &question, answers).unwrap();
-        (out, lse, loss)
+        [out, lse, loss]
     }
 
     #[test]
     fn the_worked_example() {
         // e² = 7.389, e¹ = 2.718, e^0.1 = 1.105; sum 11.212
-        let (p, lse, loss) = all::<Double>(Portable, 1, &[2.0, 1.0, 0.1], 3, &[0]);
+        let [p, lse, loss] = all::<Double>(Portable, 1, &[2.0, 1.0, 0.1], 3, &[0]);
         for (got, want) in
             p.iter().chain(&lse).chain(&loss).zip([0.659_001, 0.242_433, 0.098_566, 2.417_030, 0.417_030])
         {
@@ -559,7 +557,7 @@ mod tests {
     fn rows_that_are_no_rows_are_nan_alone() {
         let inf = f64::INFINITY;
         let z = [0.0, -inf, -inf, -inf, inf, 0.0, f64::NAN, 0.0, 1.0, 1.0];
-        let (p, _, loss) = all::<Double>(Portable, 1, &z, 2, &[1, 0, 0, 0, 0]);
+        let [p, _, loss] = all::<Double>(Portable, 1, &z, 2, &[1, 0, 0, 0, 0]);
         assert_eq!(p[..2], [1.0, 0.0]);
         assert!(p[2..8].iter().all(|p| p.is_nan()));
         assert_eq!(p[8..], [0.5, 0.5]);
@@ -579,7 +577,9 @@ mod tests {
             assert!(one == all::<Single>(Avx512, 3, &z, classes, &labels), "{rows} x {classes}");
             // A row by itself.
             let alone = all::<Single>(Avx2, 1, &z[..classes], classes, &labels[..1]);
-            assert!(one.0[..classes] == alone.0[..] && one.1[0] == alone.1[0] && one.2[0] == alone.2[0]);
+            assert!(
+                one[0][..classes] == alone[0][..] && one[1][0] == alone[1][0] && one[2][0] == alone[2][0]
+            );
         }
     }
 

@@ -38,7 +38,7 @@ impl<T: Real> Lanes<T> {
             let lower = if z > first { first } else { z };
             self.first[i] = if z > first { z } else { first };
             self.second[i] = if lower > self.second[i] { lower } else { self.second[i] };
-            self.odd[i] |= nan(z);
+            self.odd[i] |= z.is_nan();
         }
     }
 
@@ -48,17 +48,11 @@ impl<T: Real> Lanes<T> {
     }
 }
 
-#[inline(always)]
-#[allow(clippy::eq_op)]
-fn nan<T: Real>(z: T) -> bool {
-    z != z
-}
-
 /// The largest of a block, and whether it holds NaN.
 #[inline(always)]
 fn peak<T: Real>(block: &[T], trees: &mut Trees<T>) -> (T, bool) {
     let mut odd = false;
-    block.iter().for_each(|&z| odd |= nan(z));
+    block.iter().for_each(|&z| odd |= z.is_nan());
     (trees.largest(block), odd)
 }
 
@@ -99,7 +93,7 @@ pub fn argmax<F: Format>(level: Level, threads: usize, z: &ArrayView2<'_, F::Sto
 #[inline(always)]
 fn packed_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>) {
     let classes = z.dim().1;
-    let (mut tile, mut found) = (Tile::<F::Real, WIDE>::new(), Found::new());
+    let (mut tile, mut found) = (Tile::<F::Real, WIDE>::default(), Found::default());
     wide.resize(WIDE * classes, F::Real::ZERO);
     for (i, out) in out.chunks_mut(WIDE).enumerate() {
         let first = first + i * WIDE;
@@ -117,7 +111,7 @@ fn packed_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Give
 fn row_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>) {
     wide.resize(BLOCK, F::Real::ZERO);
     // The largest so far of each row; NaN once that is decided.
-    let mut trees = Trees::new();
+    let mut trees = Trees::default();
     let mut best = vec![F::Real::LOW; out.len()];
     out.fill(0);
     let mut blocks = Blocks::new(z, first..first + out.len(), stored);
@@ -125,10 +119,10 @@ fn row_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'
         let (best, out) = (&mut best[row - first], &mut out[row - first]);
         let block = F::widen(cpu, block, wide);
         let (max, odd) = peak(block, &mut trees);
-        if nan(*best) {
+        if best.is_nan() {
         } else if odd {
             *best = F::Real::NAN;
-            *out = (begin + block.iter().position(|&z| nan(z)).unwrap_or(0)) as i64;
+            *out = (begin + block.iter().position(|&z| z.is_nan()).unwrap_or(0)) as i64;
         } else if max > *best {
             *best = max;
             *out = (begin + find(block, max)) as i64;
@@ -154,7 +148,7 @@ fn packed_margin<F: Format>(
     (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [F::Store]>,
 ) {
     let classes = z.dim().1;
-    let mut tile = Tile::<F::Real, WIDE>::new();
+    let mut tile = Tile::<F::Real, WIDE>::default();
     wide.resize(WIDE * classes, F::Real::ZERO);
     for (i, out) in out.chunks_mut(WIDE).enumerate() {
         let first = first + i * WIDE;
@@ -174,7 +168,7 @@ fn packed_margin<F: Format>(
 #[inline(always)]
 fn row_margin<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [F::Store]>) {
     wide.resize(BLOCK, F::Real::ZERO);
-    let mut trees = Trees::new();
+    let mut trees = Trees::default();
     let mut others = [F::Real::ZERO; BLOCK];
     // The two largest of each row, NaN where there is one.
     let mut rows = vec![(F::Real::LOW, F::Real::LOW); out.len()];
@@ -187,7 +181,7 @@ fn row_margin<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'
         others.copy_from_slice(block);
         others[find(block, max)] = F::Real::LOW;
         let second = trees.largest(others);
-        if odd || nan(*one) {
+        if odd || one.is_nan() {
             *one = F::Real::NAN;
         } else if max > *one {
             *two = if second > *one { second } else { *one };
@@ -205,7 +199,7 @@ fn row_margin<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'
 
 /// NaN first, then the larger, then the lower class.
 fn order<T: Real>(a: &(T, usize), b: &(T, usize)) -> Ordering {
-    let by_value = match (nan(a.0), nan(b.0)) {
+    let by_value = match (a.0.is_nan(), b.0.is_nan()) {
         (false, false) => b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal),
         (a, b) => b.cmp(&a),
     };
@@ -233,7 +227,7 @@ fn row_top_k<F: Format>(
 ) {
     let k = out.dim().1;
     wide.resize(BLOCK, F::Real::ZERO);
-    let mut trees = Trees::new();
+    let mut trees = Trees::default();
     // The candidates of a row, and what a logit must exceed to become one.
     let mut found: Vec<(F::Real, usize)> = Vec::with_capacity(2 * k);
     for (i, mut out) in out.rows_mut().into_iter().enumerate() {
@@ -249,7 +243,7 @@ fn row_top_k<F: Format>(
                     }
                 }
                 for (i, &z) in group.iter().enumerate() {
-                    if !full || z > floor || nan(z) {
+                    if !full || z > floor || z.is_nan() {
                         found.push((z, begin + g * WIDE + i));
                         if found.len() == 2 * k {
                             found.select_nth_unstable_by(k - 1, order);

@@ -52,6 +52,8 @@ pub trait Real:
     fn multiply_add(cpu: impl Cpu, a: Self, b: Self, c: Self) -> Self;
     /// Neither infinite nor NaN.
     fn finite(self) -> bool;
+    /// NaN
+    fn is_nan(self) -> bool;
     /// |x|
     fn abs(self) -> Self;
     /// T ln 2 in two parts; a multiple of the first by any exponent is exact.
@@ -257,6 +259,11 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         self.abs()
     }
@@ -358,6 +365,11 @@ impl Real for f64 {
     #[inline(always)]
     fn finite(self) -> bool {
         self.is_finite()
+    }
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
     }
 
     #[inline(always)]

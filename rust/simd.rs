@@ -127,9 +127,9 @@ pub trait Cpu: Copy {
     /// a · b + c, rounded once.
     fn fma(self, a: f32, b: f32, c: f32) -> f32;
     /// Half-precision numbers, as their bits, to single precision.
-    fn from_halves(self, from: &[u16], to: &mut [f32]);
+    fn widen_halves(self, from: &[u16], to: &mut [f32]);
     /// Single precision to the nearest half, ties to even; what is too large becomes infinite.
-    fn to_halves(self, from: &[f32], to: &mut [u16]);
+    fn narrow_halves(self, from: &[f32], to: &mut [u16]);
 }
 
 /// What every CPU of the architecture can do.
@@ -148,12 +148,12 @@ impl Cpu for Plain {
     }
 
     #[inline(always)]
-    fn from_halves(self, from: &[u16], to: &mut [f32]) {
+    fn widen_halves(self, from: &[u16], to: &mut [f32]) {
         from.iter().zip(to).for_each(|(&half, to)| *to = from_half(half));
     }
 
     #[inline(always)]
-    fn to_halves(self, from: &[f32], to: &mut [u16]) {
+    fn narrow_halves(self, from: &[f32], to: &mut [u16]) {
         from.iter().zip(to).for_each(|(&from, half)| *half = to_half(from));
     }
 }
@@ -171,13 +171,13 @@ impl Cpu for Full {
     }
 
     #[inline(always)]
-    fn from_halves(self, from: &[u16], to: &mut [f32]) {
+    fn widen_halves(self, from: &[u16], to: &mut [f32]) {
         // SAFETY: `dispatch`, which alone makes a `Full`, has seen that the CPU has AVX and F16C.
         unsafe { f16c::widen(from, to) };
     }
 
     #[inline(always)]
-    fn to_halves(self, from: &[f32], to: &mut [u16]) {
+    fn narrow_halves(self, from: &[f32], to: &mut [u16]) {
         // SAFETY: as above.
         unsafe { f16c::narrow(from, to) };
     }
@@ -195,7 +195,7 @@ fn fma_in_parts(a: f32, b: f32, c: f32) -> f32 {
     let part = sum - product;
     let error = (product - (sum - part)) + (c - part);
     let bits = sum.to_bits();
-    let inexact = error > 0.0 || error < 0.0; // not NaN
+    let inexact = error.abs() > 0.0; // not NaN
     let odd = match (inexact && bits & 1 == 0, (error > 0.0) == (sum > 0.0)) {
         (true, true) => bits + 1,
         (true, false) => bits - 1,
@@ -369,8 +369,8 @@ mod tests {
 
     type Widened<'a> = (&'a [u16], &'a mut [f32]);
     type Narrowed<'a> = (&'a [f32], &'a mut [u16]);
-    kernel!(Widen<'a; ;>(Widened<'a>) -> () = |cpu, (from, to): Widened| Cpu::from_halves(cpu, from, to));
-    kernel!(Narrow<'a; ;>(Narrowed<'a>) -> () = |cpu, (from, to): Narrowed| Cpu::to_halves(cpu, from, to));
+    kernel!(Widen<'a; ;>(Widened<'a>) -> () = |cpu, (from, to): Widened| Cpu::widen_halves(cpu, from, to));
+    kernel!(Narrow<'a; ;>(Narrowed<'a>) -> () = |cpu, (from, to): Narrowed| Cpu::narrow_halves(cpu, from, to));
 
     #[test]
     fn halves_go_there_and_back() {

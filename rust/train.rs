@@ -210,7 +210,7 @@ impl<'e> Worker<'e> {
         let Schedule { batch, l2, learning_rate, seen, total } = worker.schedule;
         let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
         let _breaks = worker.exchange.barrier.break_on_panic();
-        let mut trees = Trees::new();
+        let mut trees = Trees::default();
         let mut before: &[u32] = &[];
         let mut at = 0;
         for rows in worker.order.chunks(batch) {

@@ -140,7 +140,12 @@ def units(got: Any, want: Any, lacks: Any = 0.0, size: Any = None) -> Any:
 def check(
     names: list[str], z: np.ndarray, want: Callable[[int], dict[str, Any]], temperature: float = 1.0
 ) -> None:
-    """Hold all that is promised of some rows; `want` gives of each row what is exact and what that lacks."""
+    """Hold all that is promised of some rows; `want` gives of each row what is exact and what that lacks.
+
+    float32 is summed in double precision. float64 has nothing wider: rows built so that all errors go one
+    way, and the answer is small, are up to twice as far off.
+    """
+    slack = 1 if z.dtype == np.float32 else 2
     got_p = lt.softmax(z, temperature=temperature)
     got_log = lt.log_softmax(z, temperature=temperature)
     got_lse = lt.logsumexp(z, temperature=temperature)
@@ -150,11 +155,11 @@ def check(
         answers = want(i)
         size = max(abs(answers["logsumexp"][0]), abs(answers["top"][0]))
         found = {
-            "logsumexp": (units(got_lse[i], *answers["logsumexp"], size=size), 2),
-            "softmax": (units(got_p[i], *answers["softmax"]).max(), 4),
-            "log_softmax": (units(got_log[i], *answers["log_softmax"]).max(), 4),
-            "entropy": (units(got_entropy[i], *answers["entropy"]), 8),
-            "sum": (abs(math.fsum(got_p[i].tolist()) - 1) / float(np.finfo(z.dtype).eps), 2),
+            "logsumexp": (units(got_lse[i], *answers["logsumexp"], size=size), 2 * slack),
+            "softmax": (units(got_p[i], *answers["softmax"]).max(), 4 * slack),
+            "log_softmax": (units(got_log[i], *answers["log_softmax"]).max(), 4 * slack),
+            "entropy": (units(got_entropy[i], *answers["entropy"]), 8 * slack),
+            "sum": (abs(math.fsum(got_p[i].tolist()) - 1) / float(np.finfo(z.dtype).eps), 2 * slack),
         }
         faults += [
             f"{name}: {what} {off:.2f} units off" for what, (off, most) in found.items() if not off <= most
@@ -244,7 +249,7 @@ def test_a_leader_near_0_and_equal_followers(classes: int, dtype: Any) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
 def test_rows_of_equal_followers_sum_to_1(temperature: float, dtype: Any) -> None:
     """Equal terms are rounded alike when they are added up: a long sum may drift."""
-    bound = 2 * float(np.finfo(dtype).eps)
+    bound = (2 if dtype == np.float32 else 3) * float(np.finfo(dtype).eps)
     for classes in [*range(2, 140), 500, 1000, 1023, 1024, 1025, 5000]:
         z = np.full((4, classes), 0.0).astype(dtype)
         z[:, 1:] = np.array([[5.9], [0.01], [-2.2], [1.3]], dtype)

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,7 +210,7 @@ def _evenly_apart(array: NDArray[Any]) -> bool:
     if array.flags.c_contiguous:
         return True
     axes = [pair for pair in zip(array.shape[:-1], array.strides[:-1], strict=True) if pair[0] != 1]
-    return all(a[1] == b[0] * b[1] for a, b in zip(axes, axes[1:], strict=False))
+    return all(a[1] == b[0] * b[1] for a, b in pairwise(axes))
 
 
 def _flat(array: NDArray[Any], ndim: int) -> NDArray[Any]:
@@ -259,7 +260,9 @@ def place(z: Rows, out: Any) -> Place:
         array = _empty(z.given.shape, native, z.home)
         return Place(z.like(array), z.array, z, array, None)
     if not isinstance(out, np.ndarray) and not hasattr(out, "__dlpack__"):
-        raise ValueError(f"out must be an array, got {type(out).__name__}: what is written to it would be lost")
+        raise ValueError(
+            f"out must be an array, got {type(out).__name__}: what is written to it would be lost"
+        )
     array, _ = receive(out)
     if array.shape != z.given.shape:
         raise ValueError(f"out must have the shape of the logits, {z.given.shape}, got {array.shape}")
@@ -289,7 +292,8 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return bool(np.shares_memory(a, b, max_work=10_000))
+        exactly: Any = np.shares_memory
+        return bool(exactly(a, b, max_work=10_000))
     except Exception as error:  # NumPy 1 and 2 have TooHardError in different places.
         if type(error).__name__ != "TooHardError":
             raise

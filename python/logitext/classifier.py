@@ -199,7 +199,7 @@ class TextClassifier:
         NotFittedError, ValueError
             As `logits`.
         """
-        decisions = argmax(self.logits(texts))
+        decisions: NDArray[np.int64] = argmax(self.logits(texts))
         return self.classes_[decisions]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
@@ -219,7 +219,8 @@ class TextClassifier:
         NotFittedError, ValueError
             As `logits`.
         """
-        return softmax(self.logits(texts), temperature=self.temperature_)
+        probabilities: NDArray[np.float32] = softmax(self.logits(texts), temperature=self.temperature_)
+        return probabilities
 
     def decision_function(self, texts: Any) -> NDArray[np.float32]:
         """Return scikit-learn's decision values.

@@ -328,9 +328,12 @@ def energy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
     >>> float(lt.energy([2.0, 1.0, 0.1], temperature=2.0).round(3))
     -3.38
     """
-    if temperature == 1:
-        return -logsumexp(z)
     given = _at(z, temperature)
+    if temperature == 1 and given.home is not None:
+        return -logsumexp(z)
+    if temperature == 1:
+        mass = logsumexp(z)
+        return cast(np.asarray(-mass), mass.dtype)[()]
     if given.classes == 0:
         return -_numbers(given, 1.0, "lse", -np.inf)
     logits = given
@@ -338,7 +341,11 @@ def energy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
         # The answer may be small where its parts are not.
         logits = replace(rows(given.given.astype(np.float32)), dtype=given.dtype, home=given.home)
     # -(max z + T log1p(s)): the loss at the largest is log1p(s), and nothing overflows on the way.
-    top, above, largest = logits.numbers(np.int64), logits.numbers(logits.format), logits.numbers(logits.format)
+    top, above, largest = (
+        logits.numbers(np.int64),
+        logits.numbers(logits.format),
+        logits.numbers(logits.format),
+    )
     ask(logits, {"at": top, "max": largest})
     ask(logits, {"loss": above}, classes=top, temperature=float(temperature))
     answer = largest.astype(np.float64) + temperature * above.astype(np.float64)

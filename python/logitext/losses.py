@@ -222,7 +222,7 @@ def cross_entropy(
         if not -(2**63) <= ignore_index < 2**63:
             ignore_index = None  # No label is so large.
     weights = _weights(sample_weight, logits.leading, "sample_weight")
-    terms = {
+    terms: dict[str, Any] = {
         "class_weight": _weights(class_weight, (logits.classes,), "class_weight"),
         "sample_weight": None if weights is None else logits.beside(weights, np.float64),
         "smoothing": float(label_smoothing),
@@ -235,8 +235,8 @@ def cross_entropy(
     gradient = None if room is None else room.work
     in_place = room is not None and room.source is None
     norm = None if reduction == "mean" else 1.0
-    if gradient is not None and norm is None and logits.walked(gradient):
-        # Several parts: the weight of all is needed before the gradient of any.
+    if gradient is not None and norm is None and logits.array.ndim > 2:
+        # There may be several parts: the weight of all is needed before the gradient of any.
         norm = ask(logits, {}, y=y, **terms)[1] or 1.0
     total, weight = ask(logits, wanted, y=y, gradient=gradient, in_place=in_place, norm=norm, **terms)
     loss: Any

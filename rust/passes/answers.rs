@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
 use crate::elements::Format;
 use crate::loss::{Aim, Targets, Terms};
-use crate::packed::Found;
+use crate::packed::{Found, one_nan};
 use crate::real::Real;
 use crate::simd::Cpu;
 
@@ -61,7 +61,7 @@ impl<'a, S> Numbers<'a, S> {
 
     /// Those of the first `rows` rows, and the others.
     pub(super) fn split(self, rows: usize) -> (Self, Self) {
-        fn cut<'a, T>(all: Option<&'a mut [T]>, rows: usize) -> (Option<&'a mut [T]>, Option<&'a mut [T]>) {
+        fn cut<T>(all: Option<&mut [T]>, rows: usize) -> (Option<&mut [T]>, Option<&mut [T]>) {
             all.map(|all| all.split_at_mut(rows)).unzip()
         }
         let (lse, lse2) = cut(self.lse, rows);
@@ -149,8 +149,7 @@ pub(super) fn write_numbers<F: Format, const SPREAD: bool, const W: usize>(
     let (mut at, mut max) = (found.at.map(i64::from), found.max);
     for i in (0..count).filter(|&i| found.rest[i].is_nan()) {
         // The largest of a row with NaN is NaN, as NumPy has it.
-        #[allow(clippy::eq_op)]
-        let nan = z.index_axis(Axis(0), i).iter().position(|&z| F::number(z) != F::number(z));
+        let nan = z.index_axis(Axis(0), i).iter().position(|&z| F::number(z).is_nan());
         if let Some(nan) = nan {
             (at[i], max[i]) = (nan as i64, F::Real::NAN);
         }
@@ -167,12 +166,9 @@ pub(super) fn write_numbers<F: Format, const SPREAD: bool, const W: usize>(
 fn put<F: Format, const W: usize>(cpu: impl Cpu, out: &mut [F::Store], value: impl Fn(usize) -> F::Real) {
     let (mut values, mut stored) = ([F::Real::ZERO; W], [F::Store::default(); W]);
     for (i, to) in values.iter_mut().enumerate() {
-        // One NaN for all: which one arithmetic makes depends on the CPU.
-        let value = value(i);
-        #[allow(clippy::eq_op)]
-        let nan = value != value;
-        *to = if nan { F::Real::NAN } else { value };
+        *to = value(i);
     }
+    one_nan(&mut values);
     let count = out.len();
     out.copy_from_slice(&F::narrow(cpu, &values, &mut stored)[..count]);
 }

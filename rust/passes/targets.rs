@@ -30,7 +30,7 @@ pub(super) struct Slope {
 
 impl Slope {
     /// The slope at the largest: not p · pull − taken, which cancels where p is near 1.
-    fn from_largest<T: Real>(&self, taken: f64, weight: f64) -> T {
+    fn at_largest<T: Real>(&self, taken: f64, weight: f64) -> T {
         T::from_f64((self.pull - taken - self.each * weight) - self.others)
     }
 
@@ -251,7 +251,7 @@ impl<F: Format> Pass<'_, F> {
                 let taken = slope.share * terms.class(class);
                 let Some(place) = class.checked_sub(begin).and_then(|i| slopes.get_mut(i)) else { return };
                 *place = if class == slope.top {
-                    slope.from_largest(taken, terms.class(class))
+                    slope.at_largest(taken, terms.class(class))
                 } else {
                     *place - F::Real::from_f64(taken)
                 };
@@ -262,7 +262,7 @@ impl<F: Format> Pass<'_, F> {
                     let class = begin + i;
                     let taken = slope.share * terms.class(class) * F::number(share).to_f64();
                     *place = if class == slope.top {
-                        slope.from_largest(taken, terms.class(class))
+                        slope.at_largest(taken, terms.class(class))
                     } else {
                         *place - F::Real::from_f64(taken)
                     };

@@ -37,11 +37,11 @@ macro_rules! by_format {
 }
 
 fn read<'py, T: Element>(array: Any<'_, 'py>) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
-    Ok(array.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|error| bad(error.to_string()))?)
+    array.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|error| bad(error.to_string()))
 }
 
 fn write<'py, T: Element>(array: Any<'_, 'py>) -> PyResult<PyReadwriteArrayDyn<'py, T>> {
-    Ok(array.cast::<PyArrayDyn<T>>()?.try_readwrite().map_err(|error| bad(error.to_string()))?)
+    array.cast::<PyArrayDyn<T>>()?.try_readwrite().map_err(|error| bad(error.to_string()))
 }
 
 fn read_all<'py, T: Element>(array: &Maybe<'_, 'py>) -> PyResult<Option<PyReadonlyArrayDyn<'py, T>>> {
@@ -55,8 +55,8 @@ fn write_all<'py, T: Element>(array: &Maybe<'_, 'py>) -> PyResult<Option<PyReadw
 /// Rows by classes: a single row is one of one, and leading axes are one if memory allows.
 fn rows<T>(view: ArrayViewD<'_, T>) -> PyResult<ArrayView2<'_, T>> {
     match view.ndim() {
-        1 => Ok(view.insert_axis(Axis(0)).into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string()))?),
-        2 => Ok(view.into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string()))?),
+        1 => view.insert_axis(Axis(0)).into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string())),
+        2 => view.into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string())),
         n => {
             let classes = view.shape().get(n.wrapping_sub(1)).copied().unwrap_or(0);
             let rows = view.len() / classes.max(1);
@@ -67,8 +67,8 @@ fn rows<T>(view: ArrayViewD<'_, T>) -> PyResult<ArrayView2<'_, T>> {
 
 fn rows_mut<T>(view: ArrayViewMutD<'_, T>) -> PyResult<ArrayViewMut2<'_, T>> {
     match view.ndim() {
-        1 => Ok(view.insert_axis(Axis(0)).into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string()))?),
-        2 => Ok(view.into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string()))?),
+        1 => view.insert_axis(Axis(0)).into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string())),
+        2 => view.into_dimensionality::<Ix2>().map_err(|e| bad(e.to_string())),
         n => {
             let classes = view.shape().get(n.wrapping_sub(1)).copied().unwrap_or(0);
             let rows = view.len() / classes.max(1);
