@@ -203,27 +203,30 @@ impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
         let unit = |i: usize| Unit { base: base[i], magic: magic[i], low: low[i] };
         let (mut rest, mut spread, mut top) = ([0.0; W], [0.0; W], [T::ZERO; W]);
         for first in (0..classes).step_by(4) {
-            // Four are added as a tree before their sum is widened to double precision.
-            let mut pairs = [[T::ZERO; W]; 2];
+            // Each exponential is a power of two and a part that is rounded less than their sum
+            // would be: with few classes errors do not even out. Four are added before that is widened.
+            let (mut powers, mut parts) = ([[T::ZERO; W]; 2], [[T::ZERO; W]; 2]);
             let mut depths = [T::ZERO; W];
             for c in first..classes.min(first + 4) {
-                let (sums, z) = (&mut pairs[(c - first) / 2], &mut self.z[c]);
+                let z = &mut self.z[c];
+                let (powers, parts) = (&mut powers[(c - first) / 2], &mut parts[(c - first) / 2]);
                 for i in 0..W {
-                    let (term, depth) = unit(i).exp_and_depth(cpu, scale, found.max[i], z[i]);
+                    let (power, part, depth) = unit(i).exp_in_parts(cpu, scale, found.max[i], z[i]);
                     let is_top = found.at[i] == c as u32;
-                    let other = if is_top { T::ZERO } else { term };
-                    sums[i] = sums[i] + other;
+                    powers[i] = powers[i] + if is_top { T::ZERO } else { power };
+                    parts[i] = parts[i] + if is_top { T::ZERO } else { part };
+                    let term = power + part;
                     if SPREAD {
-                        depths[i] = depths[i] + other * depth;
+                        depths[i] = depths[i] + if is_top { T::ZERO } else { term * depth };
                     }
                     if KEEP {
-                        top[i] = top[i] + (term - other);
+                        top[i] = top[i] + if is_top { term } else { T::ZERO };
                         z[i] = term;
                     }
                 }
             }
             for i in 0..W {
-                rest[i] += (pairs[0][i] + pairs[1][i]).to_f64();
+                rest[i] += (powers[0][i] + powers[1][i]).to_f64() + (parts[0][i] + parts[1][i]).to_f64();
                 if SPREAD {
                     spread[i] += depths[i].to_f64();
                 }

@@ -15,7 +15,7 @@ use crate::logits::{BLOCK, Mass, Scan, Trees};
 use crate::loss::BadLabel;
 use crate::packed::{Found, MOST, Tile, one_nan};
 use crate::real::{Divisor, Real, Scale, Unit};
-use crate::simd::{Cpu, Level, dispatch, end_of_stream, stream};
+use crate::simd::{Cpu, Level, dispatch, end_of_stream, prefetch, stream};
 use crate::threads::share;
 
 mod answers;
@@ -222,6 +222,12 @@ impl<'q, F: Format> Pass<'q, F> {
             let z = source!(pass, map, first, here);
             let part = z.slice(ndarray::s![begin..begin + count, ..]);
             tile.take::<F>(cpu, &part, &mut scratch.stored, &mut scratch.wide);
+            if let Some(flat) = z.to_slice() {
+                // The next tile is fetched while this one is worked on.
+                let line = 64 / size_of::<F::Store>();
+                let next = (begin + count) * classes;
+                (next..next + W * classes).step_by(line).for_each(|at| prefetch(flat, at));
+            }
             if map.as_ref().is_some_and(|(map, _)| *map != Map::LogSoftmax) {
                 tile.masses::<SPREAD, true>(cpu, scale, classes, &mut found);
             } else {

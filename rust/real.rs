@@ -62,6 +62,8 @@ pub trait Real:
     fn power_of_two(self) -> Self;
     /// eʳ, r = (x − n · hi − n · lo) / T within ± ln 2 / 2; error about half an ULP.
     fn exp_reduced(cpu: impl Cpu, x: Self, n: Self, scale: &Scale<Self>) -> Self;
+    /// eʳ − 1 of the same r, more precise than eʳ can be.
+    fn exp_reduced_less_1(cpu: impl Cpu, x: Self, n: Self, scale: &Scale<Self>) -> Self;
     /// e⁻ʳ of the same r in two parts, for `join_inverse`.
     fn exp_reduced_inverse(cpu: impl Cpu, x: Self, n: Self, scale: &Scale<Self>) -> (Self, Self);
     /// e⁻ʳ to well below the precision of `Self`.
@@ -182,6 +184,14 @@ impl<T: Real> Unit<T> {
         (T::exp_reduced(cpu, x, n, scale) * power, (max - self.base - x) * scale.inverse)
     }
 
+    /// The exponential in two parts, the first a power of two; and (max − z) / T.
+    #[inline(always)]
+    pub fn exp_in_parts(&self, cpu: impl Cpu, scale: &Scale<T>, max: T, z: T) -> (T, T, T) {
+        let (x, n, power) = self.reduce(cpu, scale, z);
+        let part = T::exp_reduced_less_1(cpu, x, n, scale) * power;
+        (power, part, (max - self.base - x) * scale.inverse)
+    }
+
     /// The row's whole mass in this unit, to divide by; `rest` counts from exp(max / T).
     ///
     /// It is made of the same exponential of the largest that the others are divided with,
@@ -285,6 +295,12 @@ impl Real for f32 {
         // r T: the series is one in it, so that a temperature costs nothing.
         let r = cpu.fma(-n, scale.lo, cpu.fma(-n, scale.hi, x));
         cpu.fma(cpu.fma(series_32(cpu, r, scale), r, scale.inverse), r, 1.0)
+    }
+
+    #[inline(always)]
+    fn exp_reduced_less_1(cpu: impl Cpu, x: Self, n: Self, scale: &Scale<Self>) -> Self {
+        let r = cpu.fma(-n, scale.lo, cpu.fma(-n, scale.hi, x));
+        cpu.fma(series_32(cpu, r, scale), r, scale.inverse) * r
     }
 
     #[inline(always)]
@@ -399,6 +415,12 @@ impl Real for f64 {
     }
 
     #[inline(always)]
+    fn exp_reduced_less_1(_: impl Cpu, x: Self, n: Self, scale: &Scale<Self>) -> Self {
+        let (r, low) = reduced_64(x, n, scale);
+        r + (low + r * r * series_64(r))
+    }
+
+    #[inline(always)]
     fn exp_reduced_inverse(_: impl Cpu, x: Self, n: Self, scale: &Scale<Self>) -> (Self, Self) {
         let (r, low) = reduced_64(x, n, scale);
         (exp_64(-r, -low), 0.0)
@@ -465,13 +487,18 @@ const EXP_64: [f64; 12] = {
     all
 };
 
+/// (eʳ − 1 − r) / r²
+#[inline(always)]
+fn series_64(r: f64) -> f64 {
+    EXP_64.into_iter().skip(1).fold(EXP_64[0], |q, c| q * r + c)
+}
+
 /// e^(r + low) for |r| ≤ ln 2 / 2: 1 + r is kept in two parts, so half an ULP and a little.
 #[inline(always)]
 fn exp_64(r: f64, low: f64) -> f64 {
-    let q = EXP_64.into_iter().skip(1).fold(EXP_64[0], |q, c| q * r + c);
     let head = 1.0 + r;
     let tail = r - (head - 1.0);
-    head + (tail + (low + r * r * q))
+    head + (tail + (low + r * r * series_64(r)))
 }
 
 /// (k, f) with 1 + s = 2ᵏ (1 + f) and f in [√½ − 1, √2 − 1), f to a relative precision.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::{ArrayView2, Axis};
 
 use crate::logits::BLOCK;
+use crate::simd::prefetch;
 
 /// The stored numbers of a part of a row where they stand one after the other.
 #[inline(always)]
@@ -46,13 +47,26 @@ pub struct Blocks<'a, S> {
     gathered: &'a mut Vec<S>,
     row: usize,
     begin: usize,
+    /// All of the view, where it stands one number after the other.
+    flat: Option<&'a [S]>,
 }
 
 impl<'a, S: Copy + Default> Blocks<'a, S> {
     /// Of rows of a view that has classes.
     pub fn new(view: &'a ArrayView2<'a, S>, rows: Range<usize>, gathered: &'a mut Vec<S>) -> Self {
         let row = rows.start;
-        Self { view, rows, gathered, row, begin: 0 }
+        let flat = view.to_slice();
+        Self { view, rows, gathered, row, begin: 0, flat }
+    }
+
+    /// Have the next block fetched while this one is worked on: a hardware prefetcher stops at
+    /// the end of every page.
+    #[inline(always)]
+    fn ask_for_more(&self, at: usize) {
+        if let Some(flat) = self.flat {
+            let line = 64 / size_of::<S>();
+            (0..BLOCK / line).for_each(|i| prefetch(flat, at + i * line));
+        }
     }
 
     /// The next one. Not an `Iterator`: what is gathered is overwritten by the next.
@@ -72,6 +86,7 @@ impl<'a, S: Copy + Default> Blocks<'a, S> {
         let (row, begin, end) = (self.row, self.begin, classes.min(self.begin + BLOCK));
         if contiguous {
             self.begin = end;
+            self.ask_for_more(row * classes + end);
             return Some((row, begin, run(self.view, row, begin, end)?));
         }
         if row == self.rows.start {
