@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14
 
 VENV := .venv
 BIN := $(VENV)/bin
-RUST := $(wildcard rust/*.rs) Cargo.toml Cargo.lock rustfmt.toml
+RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
 .PHONY: help demo test check format build bench-train bench-logits clean tools
 

@@ -164,12 +164,14 @@ pub fn find<T: Real>(block: &[T], z: T) -> usize {
     0
 }
 
-/// The sum of some terms. Two by two, and two of these, are added in their own precision;
-/// from there on it is double precision.
+/// The sum of some terms. Up to eight are added in their own precision, as a tree; from
+/// there on it is double precision.
 #[inline(always)]
-fn sum<T: Real>(terms: &[T], pairs: &mut [T], tree: &mut [f64]) -> f64 {
+fn sum<T: Real>(terms: &[T], narrow: &mut [T], tree: &mut [f64]) -> f64 {
+    let (pairs, fours) = narrow.split_at_mut(BLOCK / 2);
     let n = join_halves(terms, pairs, |a| a, |a, b| a + b);
-    let (mut begin, mut n) = (0, join_halves(&pairs[..n], tree, T::to_f64, |a, b| (a + b).to_f64()));
+    let n = join_halves(&pairs[..n], fours, |a| a, |a, b| a + b);
+    let (mut begin, mut n) = (0, join_halves(&fours[..n], tree, T::to_f64, |a, b| (a + b).to_f64()));
     while n > LANES {
         let (done, free) = tree.split_at_mut(begin + n);
         (begin, n) = (begin + n, join_halves(&done[begin..], free, |a| a, |a, b| a + b));

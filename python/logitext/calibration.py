@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 LOWEST, HIGHEST = 1 / 64, 64.0
+MASKED = -1e30
+"""Low enough for a probability of 0 at any of these temperatures."""
 
 
 def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
@@ -52,8 +54,9 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     targets = np.asarray(y, dtype=np.intp)
     if len(targets) == 0:
         return 1.0
-    # Only differences within a row count; the largest at 0 keeps products small.
-    logits = logits - logits.max(axis=1, keepdims=True)
+    # Only differences within a row count; the largest at 0 keeps products small. A masked
+    # class has probability 0 at any temperature, but 0 times -inf is not 0.
+    logits = np.maximum(logits - logits.max(axis=1, keepdims=True), MASKED)
     at_target = math.fsum(logits[np.arange(len(targets)), targets].tolist())
 
     def slope(b: float) -> float:
