@@ -201,7 +201,8 @@ impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
             (base[i], magic[i], low[i]) = (unit.base, unit.magic, unit.low);
         }
         let unit = |i: usize| Unit { base: base[i], magic: magic[i], low: low[i] };
-        let (mut rest, mut spread, mut top) = ([0.0; W], [0.0; W], [T::ZERO; W]);
+        let (mut rest, mut lost) = ([0.0; W], [0.0; W]);
+        let (mut spread, mut top) = ([0.0; W], [T::ZERO; W]);
         for first in (0..classes).step_by(4) {
             // Each exponential is a power of two and a part that is rounded less than their sum
             // would be: with few classes errors do not even out. Four are added before that is widened.
@@ -226,10 +227,21 @@ impl<T: Real, const W: usize, const C: usize> Tile<T, W, C> {
                 }
             }
             for i in 0..W {
-                rest[i] += (powers[0][i] + powers[1][i]).to_f64() + (parts[0][i] + parts[1][i]).to_f64();
+                let more = (powers[0][i] + powers[1][i]).to_f64() + (parts[0][i] + parts[1][i]).to_f64();
+                let sum = rest[i] + more;
+                if T::KEEPS_LOST {
+                    let part = sum - rest[i];
+                    lost[i] += (rest[i] - (sum - part)) + (more - part);
+                }
+                rest[i] = sum;
                 if SPREAD {
                     spread[i] += depths[i].to_f64();
                 }
+            }
+        }
+        if T::KEEPS_LOST {
+            for i in 0..W {
+                rest[i] += lost[i];
             }
         }
         if KEEP {

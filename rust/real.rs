@@ -38,6 +38,8 @@ pub trait Real:
     const UNIT: Self;
     /// 2 to minus the exponent that `UNIT` is the field of.
     const PER_UNIT: f64;
+    /// Double precision is not wide enough to add up many of these: what it rounds is kept.
+    const KEEPS_LOST: bool;
     /// Beyond this many nats, logits within reach of the largest differ from it exactly.
     const MODERATE: Self;
 
@@ -245,6 +247,7 @@ impl Real for f32 {
     const ROUND: Self = ROUND_32;
     const UNIT: Self = 127.0 + 63.0;
     const PER_UNIT: f64 = f64::from_bits((1023 - 63) << 52);
+    const KEEPS_LOST: bool = false;
     const MODERATE: Self = 256.0;
     const FAR: Self = 1e30;
 
@@ -360,6 +363,7 @@ impl Real for f64 {
     const ROUND: Self = ROUND_64;
     const UNIT: Self = 1023.0 + 511.0;
     const PER_UNIT: f64 = f64::from_bits((1023 - 511) << 52);
+    const KEEPS_LOST: bool = true;
     const MODERATE: Self = 2048.0;
     const FAR: Self = 1e290;
 

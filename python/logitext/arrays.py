@@ -72,6 +72,16 @@ class Rows:
         """Return room for one number per row, in the order of `array`."""
         return _empty(self.array.shape[:-1], np.dtype(self.dtype if dtype is None else dtype), self.home)
 
+    def room(self) -> NDArray[Any]:
+        """Return room for one number per row as the kernels write it: see `typed`."""
+        return self.numbers(np.uint16 if self.format.endswith("16") else self.format)
+
+    def typed(self, answer: NDArray[Any]) -> NDArray[Any]:
+        """Return what the kernels wrote in the dtype of answers."""
+        if answer.dtype == np.uint16:
+            answer = answer.view(self.dtype if self.format == "bfloat16" else np.float16)
+        return cast(answer, self.dtype)
+
     def beside(self, values: NDArray[Any], dtype: Any) -> NDArray[Any]:
         """Return what stands beside the rows, one value each, in the order of `array`."""
         moved = values if self.moved is None else np.moveaxis(values, self.moved, -1)

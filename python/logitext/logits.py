@@ -232,19 +232,12 @@ def logsumexp(z: ArrayLike, *, temperature: float = 1.0) -> Any:
 
 
 def _numbers(logits: Rows, temperature: float, what: str, of_no_class: float) -> Any:
-    answer = logits.numbers(_room(logits))
+    answer = logits.room()
     if logits.classes == 0:
         empty = np.full(logits.leading, of_no_class, logits.dtype)
         return empty[()] if logits.home is None else send(logits.home, empty)
     ask(logits, {what: answer}, temperature=temperature)
-    return logits.give(_typed(logits, answer))
-
-
-def _typed(logits: Rows, answer: NDArray[Any]) -> NDArray[Any]:
-    """Return what a kernel wrote in the dtype of answers."""
-    if answer.dtype == np.uint16:
-        answer = answer.view(logits.dtype if logits.format == "bfloat16" else np.float16)
-    return cast(answer, logits.dtype)
+    return logits.give(logits.typed(answer))
 
 
 def entropy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
@@ -352,11 +345,6 @@ def energy(z: ArrayLike, *, temperature: float = 1.0) -> Any:
     return logits.give(cast(-answer, logits.dtype))
 
 
-def _room(logits: Rows) -> Any:
-    """Return the dtype that the kernels write."""
-    return np.uint16 if logits.format.endswith("16") else logits.format
-
-
 def margin(z: ArrayLike) -> Any:
     """Return how far the decision leads: the largest logit minus the second largest.
 
@@ -390,10 +378,10 @@ def margin(z: ArrayLike) -> Any:
     """
     logits = rows(z)
     _some_class("margin", logits)
-    answer = logits.numbers(_room(logits))
+    answer = logits.room()
     for part, one in logits.parts(answer):
         _core.margin(logits.format, part, one, logits.threads)
-    return logits.give(_typed(logits, answer))
+    return logits.give(logits.typed(answer))
 
 
 def _some_class(what: str, logits: Rows) -> None:
@@ -550,16 +538,15 @@ def summarize(z: ArrayLike, y: ArrayLike | None = None, *, temperature: float = 
     """
     logits = _at(z, temperature)
     _some_class("summarize", logits)
-    room = _room(logits)
-    wanted = {name: logits.numbers(room) for name in ("lse", "max", "entropy")}
+    wanted = {name: logits.room() for name in ("lse", "max", "entropy")}
     wanted["at"] = logits.numbers(np.int64)
     if y is not None:
-        wanted["loss"] = logits.numbers(room)
+        wanted["loss"] = logits.room()
     ask(logits, wanted, y=y, temperature=float(temperature))
     return Summary(
-        logits.give(_typed(logits, wanted["lse"])),
+        logits.give(logits.typed(wanted["lse"])),
         logits.give(wanted["at"]),
-        logits.give(_typed(logits, wanted["max"])),
-        logits.give(_typed(logits, wanted["entropy"])),
-        None if y is None else logits.give(_typed(logits, wanted["loss"])),
+        logits.give(logits.typed(wanted["max"])),
+        logits.give(logits.typed(wanted["entropy"])),
+        None if y is None else logits.give(logits.typed(wanted["loss"])),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from logitext import _core
-from logitext.arrays import Rows, cast, place, receive, rows
+from logitext.arrays import Rows, place, receive, rows
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -230,7 +230,7 @@ def cross_entropy(
         "ignored": ignore_index,
     }
     room = place(logits, out) if return_grad else None
-    losses = logits.numbers(np.uint16 if logits.format.endswith("16") else logits.format)
+    losses = logits.room()
     wanted = {"loss": losses} if reduction == "none" else {}
     gradient = None if room is None else room.work
     in_place = room is not None and room.source is None
@@ -241,7 +241,7 @@ def cross_entropy(
     total, weight = ask(logits, wanted, y=y, gradient=gradient, in_place=in_place, norm=norm, **terms)
     loss: Any
     if reduction == "none":
-        loss = logits.give(_narrow(logits, losses))
+        loss = logits.give(logits.typed(losses))
     elif reduction == "sum":
         loss = total
     else:
@@ -249,13 +249,6 @@ def cross_entropy(
     if room is None:
         return loss
     return loss, room.give()
-
-
-def _narrow(logits: Rows, numbers: NDArray[Any]) -> NDArray[Any]:
-    kept = numbers
-    if numbers.dtype == np.uint16:
-        kept = numbers.view(logits.dtype if logits.format == "bfloat16" else np.float16)
-    return cast(kept, logits.dtype)
 
 
 def _check_reduction(reduction: str) -> None:
