@@ -655,7 +655,7 @@ mod tests {
             let double = dispatch(Avx2, Logs::<f64>((&many, Default::default())));
             for i in 0..64 {
                 let want = f64::ln_1p(many[i]);
-                assert!((single[i] / want - 1.0).abs() < 2.5e-8, "{}: {} {want}", many[i], single[i]);
+                assert!((single[i] / want - 1.0).abs() < 4e-8, "{}: {} {want}", many[i], single[i]);
                 assert!(ulps(double[i], want) <= 1.5, "{}: {} {want}", many[i], double[i]);
             }
             assert!(ulps(ln(s), s.ln()) <= 2.0, "{s}");
