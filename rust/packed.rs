@@ -333,6 +333,6 @@ fn small<T: Real>(cpu: impl Cpu, (z, classes, log): Given<'_, T>) {
 #[inline(always)]
 pub fn one_nan<T: Real>(numbers: &mut [T]) {
     for x in numbers {
-        *x = if x.is_nan() { T::NAN } else { *x };
+        *x = x.with_one_nan();
     }
 }

@@ -56,6 +56,9 @@ pub trait Real:
     fn finite(self) -> bool;
     /// NaN
     fn is_nan(self) -> bool;
+    /// The number; any NaN as the one that `NAN` is. By its bits: a compiler may think that
+    /// whatever NaN arithmetic made will do.
+    fn with_one_nan(self) -> Self;
     /// |x|
     fn abs(self) -> Self;
     /// T ln 2 in two parts; a multiple of the first by any exponent is exact.
@@ -277,6 +280,11 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn with_one_nan(self) -> Self {
+        Self::from_bits(if self.is_nan() { Self::NAN.to_bits() } else { self.to_bits() })
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         self.abs()
     }
@@ -390,6 +398,11 @@ impl Real for f64 {
     #[inline(always)]
     fn is_nan(self) -> bool {
         self.is_nan()
+    }
+
+    #[inline(always)]
+    fn with_one_nan(self) -> Self {
+        Self::from_bits(if self.is_nan() { Self::NAN.to_bits() } else { self.to_bits() })
     }
 
     #[inline(always)]

@@ -894,7 +894,8 @@ def test_even_nans_have_the_same_bits_alone_and_together(monkeypatch: pytest.Mon
         for name, value in answers(z).items():
             if np.ndim(value):
                 faults |= {name} if value.tobytes() != want[name].tobytes() else set()
-            if np.ndim(value) and name != "slope":
+            # Beside a row alone stand other labels: they show where NaN does not take the whole row.
+            if np.ndim(value) and name not in ("slope", "binary losses", "binary slopes"):
                 faults |= {name} if value[2].tobytes() != alone[name][0].tobytes() else set()
                 faults |= {name} if value[4].tobytes() != last[name][0].tobytes() else set()
     assert not faults

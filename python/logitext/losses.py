@@ -62,7 +62,7 @@ def ask(
         if sums[2] is not None:
             raise ValueError(_bad_target(z, classes_, shares_, z.row(row + sums[2]), sums[2]))
         row += math.prod(part.shape[:-1])
-    return loss, weight
+    return math.nan if math.isnan(loss) else loss, weight  # Which NaN it is depends on the CPU.
 
 
 def _vector(numbers: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -371,6 +371,7 @@ def binary_cross_entropy(
     for part, share, loss in logits.parts(shares, each):
         total += _core.binary(logits.format, part, share, loss, "loss", 1.0, logits.threads)
     n = logits.given.size
+    total = math.nan if math.isnan(total) else total  # Which NaN it is depends on the CPU.
     answer: Any = total / n if n else math.nan
     if reduction == "sum":
         answer = total
