@@ -62,7 +62,9 @@ def progress() -> Iterator[Tell]:
         task = bar.add_task("reading", total=None)
 
         def tell(what: str, share: float) -> None:
-            bar.update(task, description=what, total=1.0, completed=share)
+            # A new phase is drawn at once: it may be over before the next of ten drawings a second.
+            new = what != bar.tasks[0].description
+            bar.update(task, description=what, total=1.0, completed=share, refresh=new)
 
         yield tell
 
