@@ -16,6 +16,8 @@ use crate::simd::Cpu;
 const LANES: usize = 16;
 /// What is looked through for its largest before it is summed: 4 KiB.
 pub const BLOCK: usize = 1024;
+/// Terms that are added together.
+const GROUP: usize = 8 * LANES;
 
 /// What one pass over a row, or a part of it, finds.
 #[derive(Clone, Copy, Debug)]
@@ -81,35 +83,10 @@ impl<T: Real> Mass<T> {
     }
 }
 
-/// Join each number of the first half with its partner in the second; how many are left.
-///
-/// Loops over memory, from one place to another, vectorise whatever the CPU's width, and
-/// the tree they build depends on the number of terms alone.
+/// Join lanes, the first half with the second, until one is left.
 #[inline(always)]
-fn join_halves<A: Copy, B>(
-    from: &[A],
-    to: &mut [B],
-    widen: impl Fn(A) -> B,
-    join: impl Fn(A, A) -> B,
-) -> usize {
-    let half = from.len().div_ceil(2).next_multiple_of(LANES).min(from.len());
-    let (low, high) = from.split_at(half);
-    let (pairs, alone) = to[..half].split_at_mut(high.len());
-    for ((to, &a), &b) in pairs.iter_mut().zip(low).zip(high) {
-        *to = join(a, b);
-    }
-    for (to, &a) in alone.iter_mut().zip(&low[high.len()..]) {
-        *to = widen(a);
-    }
-    half
-}
-
-/// Join what is left of a tree, up to `LANES`; `none` changes nothing.
-#[inline(always)]
-fn join_last<T: Copy>(left: &[T], none: T, join: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [none; LANES];
-    lanes[..left.len()].copy_from_slice(left);
-    let mut half = LANES / 2;
+fn join<T: Copy, const N: usize>(mut lanes: [T; N], join: impl Fn(T, T) -> T) -> T {
+    let mut half = N / 2;
     while half > 0 {
         for i in 0..half {
             lanes[i] = join(lanes[i], lanes[i + half]);
@@ -119,36 +96,30 @@ fn join_last<T: Copy>(left: &[T], none: T, join: impl Fn(T, T) -> T) -> T {
     lanes[0]
 }
 
-/// Memory for the trees of one block.
-pub struct Trees<T> {
-    terms: [T; BLOCK],
-    depths: [T; BLOCK],
-    /// Each level of a tree stands after the one before.
-    narrow: [T; BLOCK + 4 * LANES],
-    wide: [f64; BLOCK],
-}
-
-impl<T: Real> Default for Trees<T> {
-    /// Of zeros.
-    fn default() -> Self {
-        let (terms, depths, narrow) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK], [T::ZERO; BLOCK + 4 * LANES]);
-        Self { terms, depths, narrow, wide: [0.0; BLOCK] }
-    }
-}
-
-impl<T: Real> Trees<T> {
-    /// The largest of up to `BLOCK` logits, −∞ of none. A NaN among them may hide it, or be it.
-    #[inline(always)]
-    pub fn largest(&mut self, block: &[T]) -> T {
-        let larger = |a: T, b: T| if b > a { b } else { a };
-        let tree = &mut self.narrow;
-        let (mut begin, mut n) = (0, join_halves(block, tree, |z| z, larger));
-        while n > LANES {
-            let (done, free) = tree.split_at_mut(begin + n);
-            (begin, n) = (begin + n, join_halves(&done[begin..], free, |z| z, larger));
+/// The largest of some logits, −∞ of none. A NaN among them may hide it, or be it.
+#[inline(always)]
+pub fn largest<T: Real>(block: &[T]) -> T {
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    // To and fro between two sets of lanes: in place, it would be compiled to conditional stores.
+    let (mut lanes, mut other) = ([T::LOW; 2 * LANES], [T::LOW; 2 * LANES]);
+    let (groups, rest) = block.as_chunks::<{ 4 * LANES }>();
+    for group in groups {
+        for i in 0..2 * LANES {
+            other[i] = larger(lanes[i], group[i]);
         }
-        join_last(&tree[begin..begin + n], T::LOW, larger)
+        for i in 0..2 * LANES {
+            lanes[i] = larger(other[i], group[2 * LANES + i]);
+        }
     }
+    let mut last = [T::LOW; 4 * LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for i in 0..2 * LANES {
+        other[i] = larger(lanes[i], last[i]);
+    }
+    for i in 0..2 * LANES {
+        lanes[i] = larger(other[i], last[2 * LANES + i]);
+    }
+    join(lanes, larger)
 }
 
 /// Where a logit stands first in a block that holds it.
@@ -164,19 +135,31 @@ pub fn find<T: Real>(block: &[T], z: T) -> usize {
     0
 }
 
-/// The sum of some terms. Up to eight are added in their own precision, as a tree; from
+/// The sum of some terms. Eight are added in their own precision, as a tree; from
 /// there on it is double precision.
 #[inline(always)]
-fn sum<T: Real>(terms: &[T], narrow: &mut [T], tree: &mut [f64]) -> f64 {
-    let (pairs, fours) = narrow.split_at_mut(BLOCK / 2);
-    let n = join_halves(terms, pairs, |a| a, |a, b| a + b);
-    let n = join_halves(&pairs[..n], fours, |a| a, |a, b| a + b);
-    let (mut begin, mut n) = (0, join_halves(&fours[..n], tree, T::to_f64, |a, b| (a + b).to_f64()));
-    while n > LANES {
-        let (done, free) = tree.split_at_mut(begin + n);
-        (begin, n) = (begin + n, join_halves(&done[begin..], free, |a| a, |a, b| a + b));
+fn sum<T: Real>(terms: &[T]) -> f64 {
+    let (mut total, mut lost) = ([0.0; LANES], [0.0; LANES]);
+    let mut add = |group: &[T; GROUP]| {
+        let [a, b, c, d, e, f, g, h] = group.as_chunks::<LANES>().0 else { return };
+        for i in 0..LANES {
+            let eight = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]));
+            let (more, sum) = (eight.to_f64(), total[i] + eight.to_f64());
+            if T::KEEPS_LOST {
+                let part = sum - total[i];
+                lost[i] += (total[i] - (sum - part)) + (more - part);
+            }
+            total[i] = sum;
+        }
+    };
+    let (groups, rest) = terms.as_chunks::<GROUP>();
+    groups.iter().for_each(&mut add);
+    if !rest.is_empty() {
+        let mut last = [T::ZERO; GROUP];
+        last[..rest.len()].copy_from_slice(rest);
+        add(&last);
     }
-    join_last(&tree[begin..begin + n], 0.0, |a, b| a + b)
+    join(total, |a, b| a + b) + join(lost, |a, b| a + b)
 }
 
 /// Reads a row block by block.
@@ -198,16 +181,19 @@ impl<T: Real> Scan<T> {
     }
 
     /// Read the next block, of `BLOCK` logits unless it is the last. `SPREAD`: that sum is wanted, too.
+    ///
+    /// Leaves its exponentials in `terms`: those of a row of one block, in the unit of the row.
     #[inline(always)]
     pub fn read<const SPREAD: bool>(
         &mut self,
         cpu: impl Cpu,
         scale: &Scale<T>,
         block: &[T],
-        trees: &mut Trees<T>,
+        terms: &mut [T],
+        depths: &mut [T],
     ) {
         let mass = &mut self.mass;
-        let max = trees.largest(block);
+        let max = largest(block);
         let mut top = usize::MAX;
         if max > mass.max {
             top = find(block, max);
@@ -225,10 +211,9 @@ impl<T: Real> Scan<T> {
             return;
         }
         let (unit, max) = (self.unit, mass.max);
-        let Trees { terms, depths, narrow, wide } = trees;
         let terms = &mut terms[..block.len()];
-        let depths = &mut depths[..block.len()];
         if SPREAD {
+            let depths = &mut depths[..block.len()];
             for ((term, spread), &z) in terms.iter_mut().zip(&mut *depths).zip(block) {
                 let (exponential, depth) = unit.exp_and_depth(cpu, scale, max, z);
                 (*term, *spread) = (exponential, exponential * depth);
@@ -238,30 +223,35 @@ impl<T: Real> Scan<T> {
                 *term = unit.exp(cpu, scale, z);
             }
         }
-        if let Some(top) = terms.get_mut(top) {
-            *top = T::ZERO;
+        let peak = terms.get_mut(top).map(|top| std::mem::replace(top, T::ZERO));
+        mass.add(sum(terms) * self.per_max);
+        if let Some(peak) = peak {
+            terms[top] = peak;
         }
-        mass.add(sum(terms, narrow, wide) * self.per_max);
         if SPREAD {
-            mass.spread += sum(depths, narrow, wide) * self.per_max;
+            mass.spread += sum(&depths[..block.len()]) * self.per_max;
         }
     }
 }
 
-/// Replace logits by their softmax, in place; the loss at `target` in nats.
+/// Replace logits by their softmax, in place; the loss at `target` in nats. `terms` is memory for a block.
 #[inline(always)]
-pub fn softmax_in_place(cpu: impl Cpu, row: &mut [f32], target: usize, trees: &mut Trees<f32>) -> f32 {
+pub fn softmax_in_place(cpu: impl Cpu, row: &mut [f32], target: usize, terms: &mut [f32]) -> f32 {
     let scale = Scale::new(1.0);
     let mut scan = Scan::BEGIN;
     for block in row.chunks(BLOCK) {
-        scan.read::<false>(cpu, &scale, block, trees);
+        scan.read::<false>(cpu, &scale, block, terms, &mut []);
     }
     let mass = scan.mass();
     let loss = f64::from(mass.max - row[target]) + f32::log1p(cpu, &[mass.rest()])[0];
     let unit = Unit::new(cpu, &scale, mass.max);
     let total = f32::divisor(unit.total(cpu, &scale, mass.max, mass.rest()));
-    for z in row {
-        *z = f32::share(cpu, unit.exp(cpu, &scale, *z), total);
+    if row.len() > BLOCK {
+        row.iter_mut().for_each(|z| *z = f32::share(cpu, unit.exp(cpu, &scale, *z), total));
+    } else if mass.max.finite() {
+        row.iter_mut().zip(terms).for_each(|(z, &mut term)| *z = f32::share(cpu, term, total));
+    } else {
+        row.fill(f32::NAN);
     }
     loss as f32
 }

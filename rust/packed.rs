@@ -13,7 +13,7 @@ use crate::real::{Divisor, Real, Scale, Unit};
 use crate::simd::{Cpu, Level, dispatch};
 
 /// Rows are packed up to this many classes; from there on one row fills vectors enough.
-pub const MOST: usize = 128;
+pub const MOST: usize = 256;
 
 /// What one pass over up to `W` rows finds: see `logits::Mass`, row by row.
 pub struct Found<T, const W: usize> {

@@ -11,7 +11,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
 use crate::elements::Format;
 use crate::kernel;
-use crate::logits::{BLOCK, Mass, Scan, Trees};
+use crate::logits::{BLOCK, Mass, Scan};
 use crate::loss::BadLabel;
 use crate::packed::{Found, MOST, Tile, one_nan};
 use crate::real::{Divisor, Real, Scale, Unit};
@@ -34,7 +34,7 @@ const PIECE: usize = 1 << 16;
 /// Rows whose numbers are finished together.
 const ROWS: usize = 16;
 /// Rows of few logits side by side.
-const WIDE: usize = 128;
+const WIDE: usize = 32;
 /// The same, where there are but a few.
 const NARROW: usize = 8;
 /// Results from this size on go past the caches, in bytes.
@@ -59,6 +59,7 @@ pub fn answer<'q, F: Format, const SPREAD: bool>(
         scale,
         classes,
         streams: question.z.is_some() && size >= STREAM,
+        keeps: classes <= BLOCK && answers.map.as_ref().is_some_and(|(map, _)| *map != Map::LogSoftmax),
         bad: AtomicUsize::new(usize::MAX),
     };
     if rows < 4 * threads && classes > SEGMENT {
@@ -100,12 +101,16 @@ struct Scratch<F: Format> {
     wide: Vec<F::Real>,
     out: Vec<F::Real>,
     result: Vec<F::Store>,
-    trees: Option<Box<Trees<F::Real>>>,
+    /// Exponentials of a block, or of all blocks of the rows at hand.
+    terms: Vec<F::Real>,
+    /// The same times how far down they stand.
+    depths: Vec<F::Real>,
 }
 
 impl<F: Format> Default for Scratch<F> {
     fn default() -> Self {
-        Self { stored: Vec::new(), wide: Vec::new(), out: Vec::new(), result: Vec::new(), trees: None }
+        let (terms, depths) = (Vec::new(), Vec::new());
+        Self { stored: Vec::new(), wide: Vec::new(), out: Vec::new(), result: Vec::new(), terms, depths }
     }
 }
 
@@ -119,6 +124,8 @@ struct Pass<'q, F: Format> {
     classes: usize,
     /// Results go past the caches.
     streams: bool,
+    /// The exponentials of rows of a single block are kept for the second pass.
+    keeps: bool,
     /// The first row met whose label is no class.
     bad: AtomicUsize,
 }
@@ -256,6 +263,7 @@ impl<'q, F: Format> Pass<'q, F> {
                     for (i, (row, slope)) in wide.chunks_exact_mut(classes).zip(&slopes).enumerate() {
                         pass.take_target(slope, first + begin + i, 0, row);
                     }
+                    one_nan(wide);
                 }
             }
             if *map != Map::Gradient || pass.plain_classes() {
@@ -319,11 +327,14 @@ impl<'q, F: Format> Pass<'q, F> {
         all.fill(Mass::NONE);
         scratch.wide.resize(BLOCK, F::Real::ZERO);
         let wide = &mut scratch.wide[..BLOCK];
-        let trees = scratch.trees.get_or_insert_with(|| Box::new(Trees::default()));
+        let keeps = pass.keeps;
+        scratch.terms.resize(if keeps { all.len() * classes } else { BLOCK }, F::Real::ZERO);
+        scratch.depths.resize(BLOCK, F::Real::ZERO);
         let mut blocks = Blocks::new(z, 0..z.dim().0, &mut scratch.stored);
         while let Some((row, begin, block)) = blocks.next() {
             let (scan, end) = (&mut scans[row], begin + block.len());
-            scan.read::<SPREAD>(cpu, scale, F::widen(cpu, block, wide), trees);
+            let terms = &mut scratch.terms[if keeps { row * classes } else { 0 }..];
+            scan.read::<SPREAD>(cpu, scale, F::widen(cpu, block, wide), terms, &mut scratch.depths);
             if end % SEGMENT == 0 || end == classes {
                 if end <= SEGMENT {
                     all[row] = scan.mass();
@@ -382,7 +393,7 @@ impl<'q, F: Format> Pass<'q, F> {
         (pass, scratch, map, first, offset, mut out, seconds): Written<'_, 'q, '_, '_, F>,
     ) {
         let (rows, width) = out.dim();
-        let Scratch { stored, wide, out: result, .. } = scratch;
+        let Scratch { stored, wide, out: result, terms, .. } = scratch;
         wide.resize(BLOCK, F::Real::ZERO);
         result.resize(BLOCK, F::Real::ZERO);
         let mut narrow = [F::Store::default(); BLOCK];
@@ -406,12 +417,21 @@ impl<'q, F: Format> Pass<'q, F> {
                 }
             };
             let result = &mut result[..z.len()];
-            pass.map_block(cpu, map, &seconds[row], F::widen(cpu, z, wide), result);
+            if pass.keeps {
+                let total = seconds[row].total;
+                let terms = &terms[row * width..(row + 1) * width];
+                result.iter_mut().zip(terms).for_each(|(to, &u)| *to = F::Real::share(cpu, u, total));
+            } else {
+                pass.map_block(cpu, map, &seconds[row], F::widen(cpu, z, wide), result);
+            }
             if seconds[row].above.is_nan() {
                 result.fill(F::Real::NAN);
             }
             if map == Map::Gradient {
                 pass.take_target(&seconds[row].slope, first + row, offset + begin, result);
+                if !pass.plain_classes() || seconds[row].above.is_nan() {
+                    one_nan(result);
+                }
             }
             let narrow = F::narrow(cpu, result, &mut narrow);
             let mut part = out.slice_mut(ndarray::s![row, begin..begin + narrow.len()]);

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
 use crate::elements::Format;
 use crate::kernel;
-use crate::logits::{BLOCK, Trees, find};
+use crate::logits::{BLOCK, find, largest};
 use crate::packed::{Found, MOST, Tile};
 use crate::passes::Blocks;
 use crate::real::Real;
@@ -50,10 +50,10 @@ impl<T: Real> Lanes<T> {
 
 /// The largest of a block, and whether it holds NaN.
 #[inline(always)]
-fn peak<T: Real>(block: &[T], trees: &mut Trees<T>) -> (T, bool) {
+fn peak<T: Real>(block: &[T]) -> (T, bool) {
     let mut odd = false;
     block.iter().for_each(|&z| odd |= z.is_nan());
-    (trees.largest(block), odd)
+    (largest(block), odd)
 }
 
 /// Cut rows into pieces of work, each with its part of `out`: (first row, rows, part).
@@ -111,14 +111,13 @@ fn packed_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Give
 fn row_argmax<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [i64]>) {
     wide.resize(BLOCK, F::Real::ZERO);
     // The largest so far of each row; NaN once that is decided.
-    let mut trees = Trees::default();
     let mut best = vec![F::Real::LOW; out.len()];
     out.fill(0);
     let mut blocks = Blocks::new(z, first..first + out.len(), stored);
     while let Some((row, begin, block)) = blocks.next() {
         let (best, out) = (&mut best[row - first], &mut out[row - first]);
         let block = F::widen(cpu, block, wide);
-        let (max, odd) = peak(block, &mut trees);
+        let (max, odd) = peak(block);
         if best.is_nan() {
         } else if odd {
             *best = F::Real::NAN;
@@ -168,7 +167,6 @@ fn packed_margin<F: Format>(
 #[inline(always)]
 fn row_margin<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'_, '_, F, &mut [F::Store]>) {
     wide.resize(BLOCK, F::Real::ZERO);
-    let mut trees = Trees::default();
     let mut others = [F::Real::ZERO; BLOCK];
     // The two largest of each row, NaN where there is one.
     let mut rows = vec![(F::Real::LOW, F::Real::LOW); out.len()];
@@ -176,11 +174,11 @@ fn row_margin<F: Format>(cpu: impl Cpu, (z, first, out, (stored, wide)): Given<'
     while let Some((row, _, block)) = blocks.next() {
         let (one, two) = &mut rows[row - first];
         let block = F::widen(cpu, block, wide);
-        let (max, odd) = peak(block, &mut trees);
+        let (max, odd) = peak(block);
         let others = &mut others[..block.len()];
         others.copy_from_slice(block);
         others[find(block, max)] = F::Real::LOW;
-        let second = trees.largest(others);
+        let second = largest(others);
         if odd || one.is_nan() {
             *one = F::Real::NAN;
         } else if max > *one {
@@ -227,7 +225,6 @@ fn row_top_k<F: Format>(
 ) {
     let k = out.dim().1;
     wide.resize(BLOCK, F::Real::ZERO);
-    let mut trees = Trees::default();
     // The candidates of a row, and what a logit must exceed to become one.
     let mut found: Vec<(F::Real, usize)> = Vec::with_capacity(2 * k);
     for (i, mut out) in out.rows_mut().into_iter().enumerate() {
@@ -237,7 +234,7 @@ fn row_top_k<F: Format>(
         while let Some((_, begin, block)) = blocks.next() {
             for (g, group) in F::widen(cpu, block, wide).chunks(WIDE).enumerate() {
                 if full {
-                    let (max, odd) = peak(group, &mut trees);
+                    let (max, odd) = peak(group);
                     if !odd && max <= floor {
                         continue;
                     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::count::SHARDS;
 use crate::kernel;
-use crate::logits::{Trees, softmax_in_place};
+use crate::logits::{BLOCK, softmax_in_place};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
 use crate::threads::SpinBarrier;
@@ -210,7 +210,7 @@ impl<'e> Worker<'e> {
         let Schedule { batch, l2, learning_rate, seen, total } = worker.schedule;
         let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
         let _breaks = worker.exchange.barrier.break_on_panic();
-        let mut trees = Trees::default();
+        let mut terms = [0.0; BLOCK];
         let mut before: &[u32] = &[];
         let mut at = 0;
         for rows in worker.order.chunks(batch) {
@@ -237,7 +237,7 @@ impl<'e> Worker<'e> {
             // Shrinking by L2 is a factor on all weights: steps are divided by it.
             scale *= real::exp(-rate * l2 * rows.len() as f64).max(SMALL);
             for piece in (worker.thread..PIECES).step_by(worker.threads) {
-                worker.step(cpu, &mut trees, piece, rows, rate as f32, scale as f32);
+                worker.step(cpu, &mut terms, piece, rows, rate as f32, scale as f32);
             }
             at += rows.len();
             if worker.thread == 0 {
@@ -362,7 +362,7 @@ impl<'e> Worker<'e> {
 
     /// Logits of one piece of the batch's rows → what to add to the weights per unit of value.
     #[inline(always)]
-    fn step(&self, cpu: impl Cpu, trees: &mut Trees<f32>, piece: usize, rows: &[u32], rate: f32, scale: f32) {
+    fn step(&self, cpu: impl Cpu, terms: &mut [f32], piece: usize, rows: &[u32], rate: f32, scale: f32) {
         let classes = self.examples.classes;
         let Some(rows_here) = pieces(rows).nth(piece) else { return };
         let first = piece * rows.len().div_ceil(PIECES);
@@ -378,7 +378,7 @@ impl<'e> Worker<'e> {
         for (&row, z) in rows_here.iter().zip(steps.chunks_exact_mut(classes)) {
             let label = self.examples.labels[row as usize] as usize;
             let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row as usize]);
-            let surprise = softmax_in_place(cpu, z, label, trees);
+            let surprise = softmax_in_place(cpu, z, label, terms);
             *loss += f64::from(surprise * weight);
             if surprise < SURE {
                 z.fill(0.0);

@@ -109,9 +109,8 @@ def test_what_holds_of_any_logits(z: np.ndarray, dtype: Any, temperature: float)
     spread = wide(lt.entropy(z, temperature=temperature))
     assert (spread >= 0).all()
     assert (spread <= math.log(classes) * (1 + 2 * eps)).all()
-    np.testing.assert_allclose(
-        wide(lt.energy(z, temperature=temperature)), -lse * temperature, rtol=2 * eps, atol=1e-7
-    )
+    energy = wide(lt.energy(z, temperature=temperature))
+    assert (np.abs(energy + lse * temperature) <= slack * temperature).all()
 
 
 @settings(max_examples=100, deadline=None)

@@ -38,6 +38,18 @@ impl Slope {
         Self { left_out: false, pull: 1.0, each: 0.0, share: 0.0, top: 0, others: 0.0 };
 }
 
+/// Eight sums side by side, then theirs: one chain of additions would be all waiting.
+#[inline(always)]
+fn sum<const W: usize>(terms: &[f64; W]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let (eights, rest) = terms.as_chunks::<8>();
+    for eight in eights {
+        lanes.iter_mut().zip(eight).for_each(|(lane, term)| *lane += term);
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, term)| *lane += term);
+    lanes.iter().sum()
+}
+
 impl<F: Format> Pass<'_, F> {
     pub(super) fn unless_bad(&self, sums: Sums) -> Result<Sums, BadLabel> {
         match self.bad.load(Ordering::Relaxed) {
@@ -62,23 +74,25 @@ impl<F: Format> Pass<'_, F> {
             Targets::None => {}
             // Most of the time nothing but the class counts.
             Targets::Classes(classes) if terms.plain() => {
+                // What is read here and there first; then arithmetic over whole vectors.
                 let flat = z.to_slice();
-                let here = &classes[first..first + count];
                 let one = Aim { row: 1.0, hard: 1.0, all: 1.0, ..Aim::default() };
-                for (i, &label) in here.iter().enumerate() {
+                let (mut target, mut counts) = ([F::Real::ZERO; W], [0.0; W]);
+                for (i, &label) in classes[first..first + count].iter().enumerate() {
                     let class = self.class(first + i, label);
-                    let (mut loss, mut aim) = (0.0, Aim::default());
                     if let Some(class) = class {
                         let z = flat.map_or_else(|| z[[i, class]], |flat| flat[i * self.classes + class]);
-                        let below = (found.max[i].to_f64() - F::number(z).to_f64()) * self.scale.coolness;
-                        (loss, aim) = (below + rows.above[i], one);
-                        rows.sums.weight += 1.0;
+                        (target[i], counts[i]) = (F::number(z), 1.0);
                     }
-                    rows.loss[i] = loss;
                     if slopes {
-                        rows.aim[i] = aim;
+                        rows.aim[i] = class.map_or_else(Aim::default, |_| one);
                     }
                 }
+                for i in 0..W {
+                    let below = (found.max[i].to_f64() - target[i].to_f64()) * self.scale.coolness;
+                    rows.loss[i] = if counts[i] == 0.0 { 0.0 } else { below + rows.above[i] };
+                }
+                rows.sums.weight = sum(&counts);
             }
             _ => {
                 for i in 0..count {
@@ -89,7 +103,8 @@ impl<F: Format> Pass<'_, F> {
             }
         }
         if !matches!(self.question.targets, Targets::None) {
-            rows.sums.loss = rows.loss[..count].iter().sum();
+            rows.loss[count..].fill(0.0);
+            rows.sums.loss = sum(&rows.loss);
         }
     }
 
@@ -207,17 +222,18 @@ impl<F: Format> Pass<'_, F> {
         let Targets::Classes(labels) = self.question.targets else { return };
         let pull = 1.0 / (self.question.norm * self.question.temperature);
         tile.multiply(self.classes, &[F::Real::from_f64(pull); W]);
+        let taken = F::Real::from_f64(pull);
+        // At the largest: not p · pull − pull, which cancels where p is near 1.
+        let mut at_largest = [F::Real::ZERO; W];
+        for i in 0..W {
+            at_largest[i] = F::Real::from_f64(-pull * (found.rest[i] / (1.0 + found.rest[i])));
+        }
         for (i, &label) in labels[first..first + count].iter().enumerate() {
             match self.class(first + i, label) {
                 None => tile.classes_mut(self.classes).for_each(|z| z[i] = F::Real::ZERO),
-                // From the largest: not p · pull − pull, which cancels where p is near 1.
-                Some(class) if class == found.at[i] as usize => {
-                    let others = pull * (found.rest[i] / (1.0 + found.rest[i]));
-                    tile.class_mut(class)[i] = F::Real::from_f64(-others);
-                }
                 Some(class) => {
                     let place = &mut tile.class_mut(class)[i];
-                    *place = *place - F::Real::from_f64(pull);
+                    *place = if class == found.at[i] as usize { at_largest[i] } else { *place - taken };
                 }
             }
         }
