@@ -218,7 +218,7 @@ fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResul
 }
 
 #[pyfunction]
-#[pyo3(name = "train", signature = (blocks, labels, row_weights, order, *, learning_rate, l2, batch, seen, total,
+#[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, learning_rate, l2, smoothing, batch, seen, total,
     scale, weights, bias, threads, budget))]
 #[allow(clippy::too_many_arguments)]
 fn train_rows<'py>(
@@ -226,9 +226,11 @@ fn train_rows<'py>(
     blocks: Vec<PyLists<'py>>,
     labels: PyReadonlyArray1<'py, u32>,
     row_weights: Option<PyReadonlyArray1<'py, f32>>,
+    shares: Option<PyReadonlyArray2<'py, f32>>,
     order: PyReadonlyArray1<'py, u32>,
     learning_rate: f64,
     l2: f64,
+    smoothing: f32,
     batch: usize,
     seen: u64,
     total: u64,
@@ -247,13 +249,16 @@ fn train_rows<'py>(
         && labels.iter().all(|&label| (label as usize) < classes)
         && order.iter().all(|&row| (row as usize) < labels.len())
         && row_weights.is_none_or(|weights| weights.len() == labels.len())
+        && shares.as_ref().is_none_or(|shares| shares.as_array().dim() == (labels.len(), classes))
         && batch > 0
         && total > 0;
     if !fits {
         return Err(bad("labels, order, weights and bias do not fit together"));
     }
-    let examples = Examples { blocks: &blocks, labels, row_weights, classes };
-    let schedule = Schedule { learning_rate, l2, batch, seen, total };
+    let shares = shares.as_ref().map(|shares| shares.as_slice()).transpose();
+    let shares = shares.map_err(|_| bad("arrays must be contiguous"))?;
+    let examples = Examples { blocks: &blocks, labels, row_weights, shares, classes };
+    let schedule = Schedule { learning_rate, l2, smoothing, batch, seen, total };
     let not_contiguous = |_| bad("arrays must be contiguous");
     let weights = weights.as_slice_mut().map_err(not_contiguous)?;
     let bias = bias.as_slice_mut().map_err(not_contiguous)?;
@@ -279,7 +284,8 @@ fn sparse_logits<'py>(
     if shape.1 != bias.len() || rows.iter().any(|&row| row as usize >= all) {
         return Err(bad("rows, weights and bias do not fit together"));
     }
-    let examples = Examples { blocks: &blocks, labels: &[], row_weights: None, classes: bias.len() };
+    let examples =
+        Examples { blocks: &blocks, labels: &[], row_weights: None, shares: None, classes: bias.len() };
     let weights = weights.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
     let out = py.detach(|| train::logits(level(), &examples, rows, weights, bias, threads));
     out.into_pyarray(py).reshape([rows.len(), bias.len()])

@@ -58,6 +58,8 @@ pub struct Examples<'a> {
     pub labels: &'a [u32],
     /// Weight of each row.
     pub row_weights: Option<&'a [f32]>,
+    /// (rows, classes): a share of each class, instead of the labels.
+    pub shares: Option<&'a [f32]>,
     /// Classes.
     pub classes: usize,
 }
@@ -69,6 +71,8 @@ pub struct Schedule {
     pub learning_rate: f64,
     /// L2 penalty per row.
     pub l2: f64,
+    /// Share of the target that all classes have in equal parts.
+    pub smoothing: f32,
     /// Rows per batch, a multiple of 8.
     pub batch: usize,
     /// Rows seen before this call's `order`, over all epochs.
@@ -84,6 +88,8 @@ const PIECES: usize = 8;
 #[derive(Default)]
 struct Steps {
     steps: Vec<f32>,
+    /// Of each row, whether it makes a step: see `SURE`.
+    taught: Vec<bool>,
     loss: f64,
 }
 
@@ -207,7 +213,7 @@ impl<'e> Worker<'e> {
     /// for any; the thread that is given the bias owns it.
     #[inline(always)]
     fn run<const K: usize>(cpu: impl Cpu, (worker, mut own, mut bias, scale): Part<'_, 'e, '_>) -> Progress {
-        let Schedule { batch, l2, learning_rate, seen, total } = worker.schedule;
+        let Schedule { batch, l2, learning_rate, seen, total, .. } = worker.schedule;
         let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
         let _breaks = worker.exchange.barrier.break_on_panic();
         let mut terms = [0.0; BLOCK];
@@ -324,9 +330,11 @@ impl<'e> Worker<'e> {
         let classes = self.classes::<K>();
         for (piece, rows) in pieces(rows).enumerate() {
             let Ok(piece) = self.exchange.steps[piece].read() else { return };
-            for (&row, steps) in rows.iter().zip(piece.steps.chunks_exact(classes)) {
-                if steps[self.examples.labels[row as usize] as usize] == 0.0 {
-                    continue; // a row that teaches nothing: see `SURE`
+            for ((&row, steps), taught) in
+                rows.iter().zip(piece.steps.chunks_exact(classes)).zip(&piece.taught)
+            {
+                if !taught {
+                    continue;
                 }
                 for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut shard.weights) {
                     let range = lists.row(shard.shard, row as usize);
@@ -367,7 +375,9 @@ impl<'e> Worker<'e> {
         let Some(rows_here) = pieces(rows).nth(piece) else { return };
         let first = piece * rows.len().div_ceil(PIECES);
         let Ok(mut own) = self.exchange.steps[piece].write() else { return };
-        let Steps { steps, loss } = &mut *own;
+        let Steps { steps, taught, loss } = &mut *own;
+        taught.clear();
+        taught.resize(rows_here.len(), true);
         steps.clear();
         steps.resize(rows_here.len() * classes, 0.0);
         *loss = 0.0;
@@ -375,16 +385,31 @@ impl<'e> Worker<'e> {
             let shares = &shares[first * classes..][..steps.len()];
             steps.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += share);
         }
-        for (&row, z) in rows_here.iter().zip(steps.chunks_exact_mut(classes)) {
-            let label = self.examples.labels[row as usize] as usize;
-            let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row as usize]);
-            let surprise = softmax_in_place(cpu, z, label, terms);
-            *loss += f64::from(surprise * weight);
-            if surprise < SURE {
-                z.fill(0.0);
-                continue;
+        let smoothing = self.schedule.smoothing;
+        for ((&row, z), taught) in rows_here.iter().zip(steps.chunks_exact_mut(classes)).zip(taught) {
+            let row = row as usize;
+            let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row]);
+            if let Some(shares) = self.examples.shares {
+                let shares = &shares[row * classes..][..classes];
+                let first = z[0];
+                let met: f32 = z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum();
+                let surprise = softmax_in_place(cpu, z, 0, terms) - met;
+                *loss += f64::from(surprise * weight);
+                z.iter_mut().zip(shares).for_each(|(z, share)| *z -= share);
+            } else {
+                let label = self.examples.labels[row] as usize;
+                let surprise = softmax_in_place(cpu, z, label, terms);
+                *loss += f64::from(surprise * weight);
+                if smoothing > 0.0 {
+                    let each = smoothing / classes as f32;
+                    z.iter_mut().for_each(|z| *z -= each);
+                } else if surprise < SURE {
+                    *taught = false;
+                    z.fill(0.0); // the bias stays, too
+                    continue;
+                }
+                z[label] -= 1.0 - smoothing;
             }
-            z[label] -= 1.0;
             let factor = -rate * weight / scale;
             z.iter_mut().for_each(|z| *z *= factor);
         }
@@ -394,8 +419,8 @@ impl<'e> Worker<'e> {
 /// Below this the factor on all weights is multiplied in: what is divided by it must not overflow.
 const SMALL: f64 = 1e-6;
 
-/// A row whose loss, in nats, is below this has been learned: it makes no step.
-/// That saves up to a third of the work and, on held-out rows, a little log loss.
+/// A row whose loss, in nats, is below this has been learned: it makes no step, unless
+/// targets are smoothed or shares. That saves up to a third of the work and, on held-out rows, a little log loss.
 const SURE: f32 = 0.02;
 
 /// The bias moves by about a batch's mean gradient: as a feature of value 1 it

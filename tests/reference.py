@@ -270,12 +270,15 @@ def sgd(
     batch: int,
     l2: float = 0.0,
     row_weights: np.ndarray | None = None,
+    shares: np.ndarray | None = None,
+    smoothing: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Softmax regression by mini-batches from zero weights, one order of rows per epoch.
 
     A batch's logits come from the weights at its start; its step is the sum over its
     rows; the step size falls linearly to 0 over all rows of all epochs. Returns the
     weights, the bias and each epoch's loss per unit of weight, before each row's step.
+    The targets are the classes, smoothed, or shares of them.
     """
     x = x.astype(np.float64)
     weights, bias = np.zeros((x.shape[1], classes)), np.zeros(classes)
@@ -290,12 +293,19 @@ def sgd(
             steps = np.zeros((len(rows), classes))
             for i, row in enumerate(rows):
                 z = (x[row] @ weights + bias).tolist()
-                surprise = cross_entropy(z, int(y[row]))
-                loss += row_weights[row] * surprise
-                if surprise < SURE:
-                    continue
-                steps[i] = softmax(z)
-                steps[i, y[row]] -= 1
+                p = softmax(z)
+                if shares is not None:
+                    loss -= row_weights[row] * sum(
+                        q * math.log(p) for q, p in zip(shares[row], p, strict=True)
+                    )
+                    steps[i] = p - shares[row]
+                else:
+                    surprise = cross_entropy(z, int(y[row]))
+                    loss += row_weights[row] * surprise
+                    if surprise < SURE and not smoothing:
+                        continue
+                    steps[i] = np.array(p) - smoothing / classes
+                    steps[i, y[row]] -= 1 - smoothing
                 steps[i] *= -rate * row_weights[row]
             weights = weights * math.exp(-rate * l2 * len(rows)) + x[rows].T @ steps
             bias = bias + BIAS_RATE * steps.sum(axis=0)

@@ -387,6 +387,8 @@ def test_a_failed_fit_leaves_the_old_model() -> None:
         ({"learning_rate": 0}, "learning_rate must be a finite number above 0"),
         ({"learning_rate": math.nan}, "learning_rate must be"),
         ({"learning_rate": "fast"}, "learning_rate must be"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be a finite number at least 0"),
+        ({"label_smoothing": 1}, "label_smoothing must be below 1, got 1"),
         ({"epochs": 0}, "epochs must be"),
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"epochs": 10**30}, "epochs must be a whole number up to"),
@@ -509,8 +511,9 @@ rng = np.random.default_rng(0)
 texts = [" ".join(map(str, row)) for row in rng.integers(0, 5000, (20_000, 30))]
 def tell(what, share):
     print(what, flush=True)
-lt.TextClassifier(epochs=100_000, learning_rate=1.0, char_ngrams=None, calibration=None).fit(
-    texts, rng.integers(0, 3, 20_000), progress=tell)
+model = lt.TextClassifier(
+    epochs=100_000, learning_rate=1.0, label_smoothing=0, char_ngrams=None, calibration=None)
+model.fit(texts, rng.integers(0, 3, 20_000), progress=tell)
 """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

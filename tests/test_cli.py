@@ -184,7 +184,7 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
         "train", tmp_path / "a.txt", tmp_path / "b.txt", "-o", tmp_path / "m",
         "--text", "body", "--label", "kind", "--input-format", "csv", "--threads", 2, "--word-ngrams", "1-3",
         "--char-ngrams", "3", "--tokens", "whitespace", "--learning-rate", "0.5", "--epochs", "2",
-        "--l2", "0.001", "--balanced", "--seed", "7",
+        "--l2", "0.001", "--label-smoothing", "0.05", "--balanced", "--seed", "7",
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
     header = json.loads(run("inspect", tmp_path / "m", "--json").out)
@@ -192,13 +192,14 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
     assert header["training"]["text_bytes"] == 2 * sum(len(f"{word} 0") * 5 for word in ("good", "bad"))
     assert header["settings"] == {
         "word_ngrams": [1, 3], "char_ngrams": [3, 3], "tokens": "whitespace", "learning_rate": 0.5,
-        "epochs": 2, "l2": 0.001, "class_weight": "balanced", "calibration": "auto", "random_state": 7,
+        "epochs": 2, "l2": 0.001, "label_smoothing": 0.05, "class_weight": "balanced",
+        "calibration": "auto", "random_state": 7,
     }  # fmt: skip
     # One verb, one library call: the same bytes.
     texts, labels = zip(*(line.split(",") for line in (rows + rows).splitlines()), strict=True)
     lt.TextClassifier(
         word_ngrams=(1, 3), char_ngrams=(3, 3), tokens="whitespace", learning_rate=0.5, epochs=2, l2=0.001,
-        class_weight="balanced", random_state=7, threads=1,
+        label_smoothing=0.05, class_weight="balanced", random_state=7, threads=1,
     ).fit(list(texts), list(labels)).save(tmp_path / "library")  # fmt: skip
     assert (tmp_path / "library").read_bytes() == (tmp_path / "m").read_bytes()
 
@@ -877,7 +878,7 @@ def test_a_million_empty_texts(tmp_path: Path, run: Run) -> None:
     trained = run("train", data, "-o", tmp_path / "m", "--epochs", 2, "--threads", 1)
     assert (trained.code, trained.err) == (0, "")
     assert re.search("rows +1,000,000\n", trained.out)
-    assert re.search("chosen +learning rate 2,", trained.out), "trained again and again, to no use"
+    assert re.search("chosen +learning rate 0.5,", trained.out), "trained again and again, to no use"
     assert run("predict", tmp_path / "m", data, "-o", tmp_path / "x.jsonl") == (0, "", "")
     answers = (tmp_path / "x.jsonl").read_bytes().splitlines()
     assert len(answers) == 1_000_000

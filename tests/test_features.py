@@ -182,7 +182,7 @@ def test_whitespace_rule_keeps_pieces_whole() -> None:
 def test_values_by_hand() -> None:
     # Three texts; "a" stands in two of them, "b" in one, twice.
     texts = pa.array(["a b b", "a", ""], pa.large_string())
-    block = count_block(texts, WORDS, "words", most=99, threads=1)
+    block = count_block(texts, "unicode", "words", (1, 1), most=99, threads=1)
     found = block.hashes
     assert block.document_frequency[[np.searchsorted(found, h(t)) for t in "ab"]].tolist() == [2, 1]
     a, b = 1 + math.log(4 / 3), (1 + math.log(2)) * (1 + math.log(4 / 2))
@@ -241,7 +241,7 @@ def test_dropped_ngrams_count_in_the_norm_as_unknown_ones_do() -> None:
 @pytest.mark.parametrize("rows", [999, 1000])
 def test_from_a_thousand_texts_on_single_ngrams_go(rows: int) -> None:
     texts = pa.array([f"all w{i}" for i in range(rows)], pa.large_string())
-    block = count_block(texts, WORDS, "words", most=1 << 40, threads=1)
+    block = count_block(texts, "unicode", "words", (1, 1), most=1 << 40, threads=1)
     assert (len(block), block.least) == ((rows + 1, 1) if rows < 1000 else (1, 2))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from logitext import _core
 from logitext.calibration import fit_temperature
 from logitext.training import DivergedError, Examples, Plan, Settings, Workshop, deal, fit
 
-WORDS = {"char_ngrams": None, "word_ngrams": (1, 1)}
-FIXED: dict[str, Any] = {"char_ngrams": None, "learning_rate": 2.0, "epochs": 5, "calibration": None}
+WORDS: dict[str, Any] = {"char_ngrams": (None,), "word_ngrams": (1, 1)}
+FIXED: dict[str, Any] = {
+    "char_ngrams": None, "learning_rate": 2.0, "epochs": 5, "label_smoothing": 0.0, "calibration": None,
+}  # fmt: skip
 
 
 def quiet(what: str, share: float) -> None:
@@ -60,11 +63,19 @@ def dense(blocks: list[Any], rows: int) -> np.ndarray:
 def call(
     workshop: Workshop, order: Any, weights: Any, bias: Any, **more: Any
 ) -> tuple[int, float, float, bool]:
-    lists = [block.lists for block in workshop.blocks(workshop.settings.char_ngrams is not None)]
-    known = {"learning_rate": 1.0, "l2": 0.0, "batch": 8, "seen": 0, "total": len(order), "scale": 1.0}
+    lists = [block.lists for block in workshop.blocks(workshop.settings.char_ngrams[0])]
+    known: dict[str, Any] = {
+        "learning_rate": 1.0,
+        "l2": 0.0,
+        "smoothing": 0.0,
+        "batch": 8,
+        "seen": 0,
+        "total": len(order),
+        "scale": 1.0,
+    }
     known |= {"threads": 1, "budget": 10.0, "weights": weights, "bias": bias} | more
     ex = workshop.examples
-    return _core.train(lists, ex.codes, ex.row_weights, np.array(order, np.uint32), **known)
+    return _core.train(lists, ex.codes, ex.row_weights, ex.shares, np.array(order, np.uint32), **known)
 
 
 def test_one_batch_by_hand() -> None:
@@ -75,7 +86,7 @@ def test_one_batch_by_hand() -> None:
     assert (done, scale, finite) == (2, 1.0, True)
     assert loss == pytest.approx(2 * math.log(2))
     # p = (1/2, 1/2): the true class gains 1/2, the other loses it; the bias's steps cancel.
-    x = dense(workshop.blocks(False), 2)
+    x = dense(workshop.blocks(None), 2)
     assert (x @ weights).tolist() == [[0.5, -0.5], [-0.5, 0.5]]
     assert bias.tolist() == [0, 0]
 
@@ -95,7 +106,7 @@ def test_weights_of_rows_and_l2_by_hand() -> None:
     # Two rows shrink the weights by e^(-2 * 0.1); the row of weight 3 steps 3 times as far.
     assert scale == pytest.approx(math.exp(-0.2), abs=1e-15)
     assert loss == pytest.approx(3 * math.log(2))
-    found = dense(workshop.blocks(False), 2) @ weights * scale
+    found = dense(workshop.blocks(None), 2) @ weights * scale
     shrunk = math.exp(-0.2)
     assert found.ravel().tolist() == pytest.approx([shrunk + 1.5, shrunk - 1.5, shrunk, shrunk])
     assert bias.tolist() == pytest.approx([1.5 / 32, -1.5 / 32])
@@ -107,12 +118,17 @@ def test_weights_of_rows_and_l2_by_hand() -> None:
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("l2", [0.0, 1e-3])
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 20])
-def test_the_trainer_agrees_with_the_naive_one(classes: int, l2: float, weighted: bool) -> None:
+@pytest.mark.parametrize("target", ["hard", "smoothed", "shares"])
+def test_the_trainer_agrees_with_the_naive_one(target: str, classes: int, l2: float, weighted: bool) -> None:
     ex = random_examples(101, classes, seed=classes, weighted=weighted)
-    choice = Settings(word_ngrams=(1, 2), char_ngrams=(2, 3), l2=l2, threads=2, seed=3)
+    smoothing = 0.1 if target == "smoothed" else 0.0
+    if target == "shares":
+        shares = np.random.default_rng(5).dirichlet(np.full(classes, 0.3), 101).astype(np.float32)
+        ex = replace(ex, shares=shares)
+    choice = Settings(word_ngrams=(1, 2), char_ngrams=((2, 3),), l2=l2, threads=2, seed=3)
     workshop = Workshop(ex, choice, quiet)
     rows = np.flatnonzero(np.arange(101) % 10 != 7).astype(np.uint32)  # a last batch that is not full
-    plan = Plan(char_ngrams=True, learning_rate=1.0, epochs=3)
+    plan = Plan(char_ngrams=(2, 3), learning_rate=1.0, epochs=3, label_smoothing=smoothing)
     trained = workshop.train(plan, rows, "")
     orders = [rows[_core.shuffle(len(rows), (3 << 20) + epoch)] for epoch in range(3)]
     x = dense(trained.blocks, 101)
@@ -125,6 +141,8 @@ def test_the_trainer_agrees_with_the_naive_one(classes: int, l2: float, weighted
         batch=workshop.batch,
         l2=l2,
         row_weights=ex.row_weights,
+        shares=ex.shares,
+        smoothing=smoothing,
     )
     assert trained.losses == pytest.approx(losses, rel=1e-4)
     assert losses[-1] > 0.1  # there was something to learn to the end
@@ -138,7 +156,7 @@ def test_a_strong_penalty_neither_underflows_nor_diverges() -> None:
     # The factor on the weights would fall to e^(-2 * 0.3 * 640 / 2) = 10^-83 were it never multiplied in.
     ex = random_examples(64, 3, seed=1)
     workshop = Workshop(ex, Settings(**WORDS, l2=0.3), quiet)
-    trained = workshop.train(Plan(False, 2.0, 10), np.arange(64, dtype=np.uint32), "")
+    trained = workshop.train(Plan(None, 2.0, 10), np.arange(64, dtype=np.uint32), "")
     orders = [_core.shuffle(64, epoch) for epoch in range(10)]
     x = dense(trained.blocks, 64)
     weights, _, losses = reference.sgd(
@@ -152,7 +170,7 @@ def test_a_strong_penalty_neither_underflows_nor_diverges() -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_same_bits_for_any_number_of_threads_and_any_slices(classes: int, l2: float) -> None:
     workshop = Workshop(random_examples(700, classes, seed=9), Settings(**WORDS), quiet)
-    shape = (sum(map(len, workshop.blocks(False))), classes)
+    shape = (sum(map(len, workshop.blocks(None))), classes)
     order = _core.shuffle(700, 7)
     runs = []
     for threads, budget in [(1, 9.0), (2, 9.0), (3, 9.0), (8, 9.0), (50, 9.0), (1, 0.0), (3, 0.0), (2, 1e-4)]:
@@ -315,7 +333,7 @@ def test_divergence_is_said_in_a_sentence(rate: float) -> None:
 def test_a_plan_that_diverges_is_not_chosen() -> None:
     workshop = Workshop(random_examples(300, 2, seed=0), Settings(**WORDS), quiet)
     with pytest.raises(DivergedError):
-        workshop.train(Plan(False, 1e39, 2), np.arange(300, dtype=np.uint32), "")
+        workshop.train(Plan(None, 1e39, 2), np.arange(300, dtype=np.uint32), "")
     _, _, record = fit(workshop.examples, Settings(**WORDS), quiet)
     assert record["plan"]["learning_rate"] < 100
 
@@ -362,10 +380,10 @@ def test_the_record_says_what_was_tried_and_is_the_same_for_the_same_call() -> N
     assert first["rows"] == 120
     assert first["text_bytes"] == sum(len(text.encode()) for text in texts)
     tried = first["search"]
-    plans = [{k: plan[k] for k in ("char_ngrams", "learning_rate", "epochs")} for plan in tried]
+    plans = [{k: plan[k] for k in tuple(first["plan"])} for plan in tried]
     assert first["plan"] in plans
-    assert len(plans) == len({tuple(plan.values()) for plan in plans}) >= 4
-    assert {plan["char_ngrams"] for plan in plans} == {True, False}
+    assert len(plans) == len({str(plan) for plan in plans}) >= 4
+    assert {str(plan["char_ngrams"]) for plan in plans} == {"[3, 5]", "[2, 4]", "None"}
     chosen = tried[plans.index(first["plan"])]
     assert chosen["log_loss"] == first["held_out"]["log_loss"]
     assert first["held_out"]["rows"] == 120
@@ -397,7 +415,9 @@ def test_what_is_fixed_is_not_searched() -> None:
     assert model.temperature_ == 1.0
     calibrated = lt.TextClassifier(**(FIXED | {"calibration": "auto"})).fit(*words_only(60))
     assert len(calibrated.training_["search"]) == 1
-    assert calibrated.training_["plan"] == {"char_ngrams": False, "learning_rate": 2.0, "epochs": 5}
+    assert calibrated.training_["plan"] == {
+        "char_ngrams": None, "learning_rate": 2.0, "epochs": 5, "label_smoothing": 0.0,
+    }  # fmt: skip
     assert calibrated.model_.arrays["weights"].tobytes() == model.model_.arrays["weights"].tobytes()
 
 

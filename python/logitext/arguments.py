@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 
 from logitext import _core
-from logitext.training import Settings
+from logitext.training import CHAR_NGRAMS, Range, Settings
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
 MOST_EPOCHS = 1 << 20
-USUAL_NGRAMS = {"word_ngrams": (1, 2), "char_ngrams": (2, 5)}
+USUAL_WORDS = (1, 2)
 
 
 def check(params: Mapping[str, Any]) -> Settings:
@@ -37,8 +37,8 @@ def check(params: Mapping[str, Any]) -> Settings:
     ValueError
         If an argument is out of its range; the message says what was expected and what came.
     """
-    ranges = {name: _ngram_range(name, params[name], usual) for name, usual in USUAL_NGRAMS.items()}
-    if not any(ranges.values()):
+    words, chars = (_ngram_range(name, params[name]) for name in ("word_ngrams", "char_ngrams"))
+    if words is None and chars is None:
         raise ValueError("word_ngrams and char_ngrams cannot both be None")
     if params["tokens"] not in ("unicode", "whitespace"):
         raise ValueError(f'tokens must be "unicode" or "whitespace", got {params["tokens"]!r}')
@@ -49,17 +49,20 @@ def check(params: Mapping[str, Any]) -> Settings:
     if epochs is not None and (epochs != int(epochs) or epochs > MOST_EPOCHS):
         raise ValueError(f"epochs must be a whole number up to {MOST_EPOCHS}, got {params['epochs']!r}")
     l2 = _number("l2", params["l2"], above=-math.ulp(0.0))
+    smoothing = _number("label_smoothing", params["label_smoothing"], above=-math.ulp(0.0))
+    if smoothing is not None and smoothing >= 1:
+        raise ValueError(f"label_smoothing must be below 1, got {params['label_smoothing']!r}")
     seed = params["random_state"]
     if not (_is_whole(seed) and 0 <= seed < 2**32):
         raise ValueError(f"random_state must be an integer in [0, 2**32), got {seed!r}")
     return Settings(
         tokens=params["tokens"],
-        word_ngrams=ranges["word_ngrams"],
-        char_ngrams=ranges["char_ngrams"],
-        chars_optional=isinstance(params["char_ngrams"], str),
+        word_ngrams=USUAL_WORDS if words == "auto" else words,
+        char_ngrams=_char_choices(words, chars),
         learning_rate=rate,
         epochs=None if epochs is None else int(epochs),
         l2=l2 or 0.0,
+        label_smoothing=smoothing,
         calibrate=params["calibration"] is not None,
         threads=thread_count(params["threads"]),
         seed=int(seed),
@@ -166,9 +169,9 @@ def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _ngram_range(name: str, value: Any, usual: tuple[int, int]) -> tuple[int, int] | None:
+def _ngram_range(name: str, value: Any) -> Range | Literal["auto"] | None:
     if value is None or (isinstance(value, str) and value == "auto"):
-        return None if value is None else usual
+        return None if value is None else "auto"
     try:
         shortest, longest = (operator.index(n) for n in value)
     except (TypeError, ValueError):
@@ -176,6 +179,12 @@ def _ngram_range(name: str, value: Any, usual: tuple[int, int]) -> tuple[int, in
     if not 1 <= shortest <= longest <= 8:
         raise ValueError(f"{name} must be 1 <= shortest <= longest <= 8, got {value!r}")
     return shortest, longest
+
+
+def _char_choices(words: Any, chars: Range | Literal["auto"] | None) -> tuple[Range | None, ...]:
+    if chars == "auto":
+        return tuple(ngrams for ngrams in CHAR_NGRAMS if ngrams or words)
+    return (chars,)
 
 
 def _number(name: str, value: Any, *, above: float) -> float | None:

@@ -43,8 +43,8 @@ class TextClassifier:
     word_ngrams : (int, int), "auto" or None
         Shortest and longest run of words; "auto" is (1, 2). At most 8.
     char_ngrams : (int, int), "auto" or None
-        Shortest and longest run of characters inside a word; "auto" is (2, 5) where
-        that lowers the held-out log loss, else None.
+        Shortest and longest run of characters inside a word; "auto" is (3, 5), (2, 4) or
+        None, whichever gives the lowest held-out log loss.
     tokens : {"unicode", "whitespace"}
         How text is cut: by UAX #29, or at white space only, for text already segmented.
     learning_rate : float or "auto"
@@ -53,6 +53,9 @@ class TextClassifier:
         Passes over the rows.
     l2 : float or "auto"
         L2 penalty; "auto" is 0: early stopping regularises.
+    label_smoothing : float or "auto"
+        Share of each target that all classes have in equal parts, below 1: keeps rows much
+        alike from being driven ever further apart. "auto" is 0 or 0.1.
     class_weight : mapping of label to weight, "balanced" or None
         Weight of each row's loss by its class.
     calibration : "auto" or None
@@ -98,6 +101,7 @@ class TextClassifier:
         learning_rate: float | Literal["auto"] = "auto",
         epochs: int | Literal["auto"] = "auto",
         l2: float | Literal["auto"] = "auto",
+        label_smoothing: float | Literal["auto"] = "auto",
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         calibration: Literal["auto"] | None = "auto",
         threads: int | None = None,
@@ -110,6 +114,7 @@ class TextClassifier:
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.l2 = l2
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.calibration = calibration
         self.threads = threads

@@ -101,6 +101,7 @@ _threads = click.option("--threads", metavar="N", type=_N, help="CPUs to use (de
 
 
 _TOKENS = click.Choice(["unicode", "whitespace"])
+_BELOW_1 = click.FloatRange(0, 1, max_open=True)
 _ABOVE_0, _FROM_0, _SHARE = click.FloatRange(0, min_open=True), click.FloatRange(0), click.FloatRange(0, 1)
 _SEED, _NAMED = click.IntRange(0, 2**32 - 1), click.IntRange(0, 100)
 
@@ -141,6 +142,13 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
 @click.option(
     "--l2", metavar="X", type=_or_auto(_FROM_0), default="auto", help="Penalty on weights; auto: 0."
 )
+@click.option(
+    "--label-smoothing",
+    metavar="X",
+    type=_or_auto(_BELOW_1),
+    default="auto",
+    help="Share of each target that all classes have in equal parts; auto: 0 or 0.1.",
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
@@ -161,7 +169,16 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     from logitext.tables import read_all
 
     _check_output(output, *inputs)
-    names = ("word_ngrams", "char_ngrams", "tokens", "learning_rate", "epochs", "l2", "threads")
+    names = (
+        "word_ngrams",
+        "char_ngrams",
+        "tokens",
+        "learning_rate",
+        "epochs",
+        "l2",
+        "label_smoothing",
+        "threads",
+    )
     model = TextClassifier(
         **{name: options[name] for name in names},
         class_weight="balanced" if options["balanced"] else None,

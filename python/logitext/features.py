@@ -275,6 +275,8 @@ class Block:
     """
 
     name: str
+    tokens: str
+    ngrams: tuple[int, int]
     hashes: NDArray[np.uint64]
     document_frequency: NDArray[np.uint32]
     first_row: NDArray[np.uint32]
@@ -285,9 +287,25 @@ class Block:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    @property
+    def recipe(self) -> _core.Recipe:
+        """How text becomes these n-grams, as the core takes it."""
+        return recipe(self.name, self.tokens, self.ngrams)
+
+
+def recipe(name: str, tokens: str, ngrams: tuple[int, int]) -> _core.Recipe:
+    """Return how text becomes the n-grams of one block, as the core takes it."""
+    return (tokens, ngrams, None) if name == "words" else (tokens, None, ngrams)
+
 
 def count_block(
-    texts: pa.LargeStringArray, recipe: _core.Recipe, name: str, *, most: int, threads: int
+    texts: pa.LargeStringArray,
+    tokens: str,
+    name: str,
+    ngrams: tuple[int, int],
+    *,
+    most: int,
+    threads: int,
 ) -> Block:
     """Count the n-grams of one block and give each occurrence its value.
 
@@ -299,9 +317,10 @@ def count_block(
     Parameters
     ----------
     texts : pyarrow.LargeStringArray
-    recipe : tuple
-        Tokens, word n-grams, character n-grams.
+    tokens : {"unicode", "whitespace"}
     name : {"words", "chars"}
+    ngrams : (int, int)
+        Shortest and longest.
     most : int
         Largest number of n-grams to keep.
     threads : int
@@ -316,7 +335,8 @@ def count_block(
         If a text is not valid UTF-8 (the message names the row).
     """
     least = 1 if len(texts) < MANY_TEXTS else 2
-    counted = _core.count(buffers(texts), recipe, name, least, max(most, 1), threads)
+    counted = _core.count(buffers(texts), recipe(name, tokens, ngrams), name, least, max(most, 1), threads)
     hashes, document_frequency, first_row, indptr, indices, counts, dropped, least = counted
     values = _core.values(document_frequency, indptr, indices, counts, dropped, len(texts), threads)
-    return Block(name, hashes, document_frequency, first_row, (hashes, indptr, indices, values), least)
+    lists = (hashes, indptr, indices, values)
+    return Block(name, tokens, ngrams, hashes, document_frequency, first_row, lists, least)

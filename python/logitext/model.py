@@ -11,7 +11,7 @@ import pyarrow as pa
 from logitext import _core, modelfile
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
-from logitext.training import Settings, Trained, recipe
+from logitext.training import Settings, Trained
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -145,7 +145,7 @@ def from_training(
     """
     blocks = trained.blocks
     named = _strongest(trained.weights)
-    names = [name.encode() for name in _spell(named, blocks, texts, settings)]
+    names = [name.encode() for name in _spell(named, blocks, texts)]
     arrays = {
         "weights": trained.weights,
         "bias": trained.bias,
@@ -156,8 +156,7 @@ def from_training(
         "named_offsets": np.cumsum([0, *map(len, names)], dtype=np.uint64),
         "named_text": np.frombuffer(b"".join(names), np.uint8),
     }
-    ngrams = {"words": settings.word_ngrams, "chars": settings.char_ngrams}
-    used = {block.name: ngrams[block.name] for block in blocks}
+    used = {block.name: block.ngrams for block in blocks}
     header = {
         "format_version": modelfile.FORMAT_VERSION,
         "features_version": modelfile.FEATURES_VERSION,
@@ -191,15 +190,13 @@ def _strongest(weights: NDArray[np.float32]) -> NDArray[np.uint32]:
     return np.array(sorted(rows), dtype=np.uint32)
 
 
-def _spell(
-    named: NDArray[np.uint32], blocks: list[Block], texts: pa.LargeStringArray, settings: Settings
-) -> list[str]:
+def _spell(named: NDArray[np.uint32], blocks: list[Block], texts: pa.LargeStringArray) -> list[str]:
     names = []
     first = 0
     for block in blocks:
         own = named[(named >= first) & (named < first + len(block))] - np.uint32(first)
         wanted = (block.hashes[own], block.first_row[own])
-        names += _core.spell(buffers(texts), recipe(settings), block.name, *wanted)
+        names += _core.spell(buffers(texts), block.recipe, block.name, *wanted)
         first += len(block)
     return [shortened(name) for name in names]
 

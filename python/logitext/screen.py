@@ -102,7 +102,7 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
         ("rows", number(record["rows"])),
         ("classes", number(len(model.classes_))),
         ("features", " + ".join(features)),
-        ("chosen", f"learning rate {plan['learning_rate']:g}, {plan['epochs']} epochs"),
+        ("chosen", _plan(plan)),
         ("seconds", f"{seconds:.2f} ({record['text_bytes'] / 1e6 / seconds:.3g} MB/s)"),
     ]
     if held_out:
@@ -114,6 +114,12 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
         rows.append(("held-out accuracy", "none: too few different texts to hold any out"))
     rows.append(("model", f"{path} ({size(model_bytes)})"))
     show(_facts(rows))
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    smoothing = plan["label_smoothing"]
+    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
+    return f"learning rate {plan['learning_rate']:g}, {plan['epochs']} epochs{smoothed}"
 
 
 def bar(share: float, width: int = 24) -> str:
@@ -251,7 +257,7 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
         ),
         (
             "plan",
-            f"learning rate {plan['learning_rate']:g}, {plan['epochs']} epochs, batches of {record['batch']}",
+            f"{_plan(plan)}, batches of {record['batch']}",
         ),
         ("tried", f"{len(record['search'])} plans on held-out rows"),
         ("training loss", " ".join(f"{loss:.3f}" for loss in record["loss_per_epoch"])),

@@ -35,8 +35,12 @@ SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
 WEIGHT_BYTES = 96 << 20
 """Budget of the weights: with more classes fewer n-grams are kept, the rarest go first."""
-CHARS_GAIN = 0.02
+CHARS_GAIN = 0.01
 """Character n-grams cost several times the work: they must lower the log loss by this share."""
+SMOOTHING = 0.1
+"""Usual label smoothing: rows much alike are then not driven ever further apart."""
+LARGER_STEP_GAIN = 0.01
+"""More rows want smaller steps: on a part of the rows a larger one must lower the log loss by this share."""
 
 
 def batch_size(rows: int) -> int:
@@ -44,17 +48,25 @@ def batch_size(rows: int) -> int:
     return min(32, max(1, rows // 16)) if rows < 10_000 else 64
 
 
+Range = tuple[int, int]
+"""Shortest and longest n-gram."""
+CHAR_NGRAMS: tuple[Range | None, ...] = ((3, 5), (2, 4), None)
+"""Runs of characters to choose from: long ones where words stand between spaces, short ones where two
+characters may be a word, or where spelling is all there is."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the caller fixed; None is for training to choose."""
 
     tokens: str = "unicode"
-    word_ngrams: tuple[int, int] | None = (1, 2)
-    char_ngrams: tuple[int, int] | None = (2, 5)
-    chars_optional: bool = True
+    word_ngrams: Range | None = (1, 2)
+    char_ngrams: tuple[Range | None, ...] = CHAR_NGRAMS
+    """Those to choose from."""
     learning_rate: float | None = None
     epochs: int | None = None
     l2: float = 0.0
+    label_smoothing: float | None = None
     calibrate: bool = True
     threads: int = 1
     seed: int = 0
@@ -62,11 +74,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """One way to train."""
+    """One way to train. Without runs of characters the words are all there is."""
 
-    char_ngrams: bool
+    char_ngrams: Range | None
     learning_rate: float
     epochs: int
+    label_smoothing: float = 0.0
 
 
 @dataclass
@@ -91,13 +104,16 @@ class Examples:
     codes: U32
     classes: int
     row_weights: F32 | None
+    shares: F32 | None = None
+    """(n, classes): soft targets to learn instead of the classes."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def take(self, rows: U32) -> Examples:
         weights = None if self.row_weights is None else self.row_weights[rows]
-        return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights)
+        shares = None if self.shares is None else self.shares[rows]
+        return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights, shares)
 
 
 def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) -> NDArray[np.int64]:
@@ -144,23 +160,22 @@ class Workshop:
         self.settings = settings
         self.progress = progress
         self.batch = batch_size(len(examples))
-        self._counted: dict[str, Block] = {}
+        self._counted: dict[tuple[str, Range], Block] = {}
 
-    def blocks(self, chars: bool) -> list[Block]:
+    def blocks(self, chars: Range | None) -> list[Block]:
         """Return the feature blocks, counting those that were not wanted before."""
         settings = self.settings
-        names = ["words"] if settings.word_ngrams else []
-        names += ["chars"] if chars and settings.char_ngrams else []
+        wanted = [("words", settings.word_ngrams), ("chars", chars)]
         # Shared by the blocks there may be, so that a table does not depend on what was tried before.
-        blocks = bool(settings.word_ngrams) + bool(settings.char_ngrams)
+        blocks = bool(settings.word_ngrams) + any(settings.char_ngrams)
         most = WEIGHT_BYTES // (4 * self.examples.classes * blocks)
-        for name in names:
-            if name not in self._counted:
+        for name, ngrams in wanted:
+            if ngrams and (name, ngrams) not in self._counted:
                 self.progress(f"counting {name}", 0.0)
-                self._counted[name] = count_block(
-                    self.examples.texts, recipe(settings), name, most=most, threads=settings.threads
+                self._counted[name, ngrams] = count_block(
+                    self.examples.texts, settings.tokens, name, ngrams, most=most, threads=settings.threads
                 )
-        return [self._counted[name] for name in names]
+        return [self._counted[name, ngrams] for name, ngrams in wanted if ngrams]
 
     def train(self, plan: Plan, rows: U32, what: str) -> Trained:
         """Train on some rows. Raises DivergedError when numbers leave the finite."""
@@ -183,8 +198,9 @@ class Workshop:
             loss = 0.0
             while len(order):
                 done, part, scale, finite = _core.train(
-                    lists, self.examples.codes, self.examples.row_weights, order,
-                    learning_rate=plan.learning_rate, l2=self.settings.l2, batch=self.batch,
+                    lists, self.examples.codes, self.examples.row_weights, self.examples.shares, order,
+                    learning_rate=plan.learning_rate, l2=self.settings.l2,
+                    smoothing=plan.label_smoothing, batch=self.batch,
                     seen=seen, total=total, scale=scale, weights=trained.weights, bias=trained.bias,
                     threads=self.settings.threads, budget=SLICE_SECONDS,
                 )  # fmt: skip
@@ -212,11 +228,6 @@ def _finite(weights: F32) -> bool:
     return bool(np.isfinite(weights.sum(dtype=np.float64)))
 
 
-def recipe(settings: Settings) -> _core.Recipe:
-    """Return the recipe of the features, as the core takes it."""
-    return settings.tokens, settings.word_ngrams, settings.char_ngrams
-
-
 @dataclass
 class HeldOut:
     """Logits of rows the weights did not learn from."""
@@ -238,9 +249,10 @@ class Search:
     ENOUGH = 1500
     """Folds are evaluated until so many rows were held out."""
 
-    def __init__(self, workshop: Workshop, part: NDArray[np.int64], folds: int) -> None:
+    def __init__(self, workshop: Workshop, part: NDArray[np.int64], folds: int, *, partial: bool) -> None:
         self.workshop = workshop
         self.part = part
+        self.gain = LARGER_STEP_GAIN if partial else 0.0
         largest = max(1, int((part >= 0).sum()) // folds)
         self.folds = range(min(folds, -(-self.ENOUGH // largest)))
         self.tried: dict[Plan, HeldOut | None] = {}
@@ -267,19 +279,21 @@ class Search:
         return HeldOut(np.concatenate(logits), np.concatenate(codes))
 
     def best(self) -> Plan:
-        """Walk downhill from the usual plan: blocks, then step size, then epochs."""
+        """Walk downhill from the usual plan: blocks, then step size, smoothing, epochs."""
         settings = self.workshop.settings
-        plan = usual_plan(settings)
-        if settings.char_ngrams and settings.chars_optional and settings.word_ngrams:
-            without = replace(plan, char_ngrams=False)
-            if self.loss(plan) > (1 - CHARS_GAIN) * self.loss(without):
-                plan = without
+        plans = [usual_plan(settings, ngrams) for ngrams in settings.char_ngrams]
+        plan = self._worth_it(plans)
         if settings.learning_rate is None:
-            plan = (
-                self._walk(plan, 2.0)
-                if self.loss(self._scaled(plan, 2.0)) < self.loss(plan)
-                else self._walk(plan, 0.5)
-            )
+            larger = self._walk(plan, 2.0, 1 - self.gain)
+            plan = self._walk(plan, 0.5) if larger == plan else larger
+        if settings.label_smoothing is None and plan.label_smoothing:
+            hard = replace(plan, label_smoothing=0.0)
+            if self.loss(hard) < self.loss(plan):
+                plan = hard if settings.learning_rate else self._walk(hard, 2.0, 1 - self.gain)
+        if plan.char_ngrams and None in settings.char_ngrams:
+            # Once more at the step size found: too large a one had hurt the words alone the more.
+            rate = plan.learning_rate * (1 if settings.learning_rate else 2)
+            plan = self._worth_it([plan, replace(plan, char_ngrams=None, learning_rate=rate)])
         if settings.epochs is None:
             longer, shorter = replace(plan, epochs=2 * plan.epochs), replace(plan, epochs=plan.epochs // 2)
             if self.loss(shorter) < 1.005 * self.loss(plan):
@@ -288,22 +302,32 @@ class Search:
                 return longer
         return plan
 
-    @staticmethod
-    def _scaled(plan: Plan, factor: float) -> Plan:
-        return replace(plan, learning_rate=plan.learning_rate * factor)
+    def _worth_it(self, plans: list[Plan]) -> Plan:
+        """The best plan; one without characters if it is nearly as good."""
+        return min(plans, key=lambda plan: self.loss(plan) * (1 if plan.char_ngrams else 1 - CHARS_GAIN))
 
-    def _walk(self, plan: Plan, factor: float) -> Plan:
+    def _walk(self, plan: Plan, factor: float, least: float = 1.0) -> Plan:
+        """Change the step size by a factor for as long as the loss falls to `least` of itself."""
         for _ in range(6):
-            following = self._scaled(plan, factor)
-            if not self.loss(following) < self.loss(plan):
+            following = replace(plan, learning_rate=plan.learning_rate * factor)
+            if not self.loss(following) < least * self.loss(plan):
                 break
             plan = following
         return plan
 
 
-def usual_plan(settings: Settings) -> Plan:
+FIRST: Any = ()
+
+
+def usual_plan(settings: Settings, chars: Range | None = FIRST, smoothing: float | None = None) -> Plan:
     """Return the plan the search starts from, and the one for data too small to search on."""
-    return Plan(settings.char_ngrams is not None, settings.learning_rate or 2.0, settings.epochs or 10)
+    if chars == FIRST:
+        chars = settings.char_ngrams[0]
+    if smoothing is None:
+        smoothing = SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
+    # Each block is of norm 1: together they take a step twice as far. Hard targets pull longer.
+    rate = (1.0 if smoothing else 2.0) / (2 if chars and settings.word_ngrams else 1)
+    return Plan(chars, settings.learning_rate or rate, settings.epochs or 10, smoothing)
 
 
 SEARCH_ROWS = 8000
@@ -342,14 +366,17 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     # The search sees one of `share` parts of large data: it costs as much as one training.
     share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
     part = deal(examples.codes, fingerprints, FOLDS * share, settings.seed)
-    plan, temperature, held_out, tried = usual_plan(settings), 1.0, None, {}
-    fixed = not settings.chars_optional and settings.learning_rate is not None and settings.epochs is not None
+    plan = usual_plan(settings)
+    temperature, held_out, tried = 1.0, None, {}
+    chosen = (settings.learning_rate, settings.epochs, settings.label_smoothing)
+    fixed = len(settings.char_ngrams) == 1 and None not in chosen
     if (part >= 0).any() and (settings.calibrate or not fixed):
         if share == 1:
-            search = Search(whole, part, FOLDS)
+            search = Search(whole, part, FOLDS, partial=False)
         else:
             subset = np.flatnonzero(part < FOLDS).astype(np.uint32)
-            search = Search(Workshop(examples.take(subset), settings, progress), part[subset], FOLDS)
+            some = Workshop(examples.take(subset), settings, progress)
+            search = Search(some, part[subset], FOLDS, partial=True)
         plan = plan if fixed else search.best()
         if settings.calibrate and share > 1:
             held_out = _hold_out_of_all(whole, plan, part)
@@ -364,11 +391,11 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
         "rows": rows,
         "text_bytes": size,
         "fingerprint": _fingerprint(fingerprints, examples),
-        "plan": asdict(plan),
+        "plan": _as_json(plan),
         "batch": whole.batch,
         "least_document_frequency": {block.name: block.least for block in trained.blocks},
         "loss_per_epoch": trained.losses,
-        "search": [{**asdict(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
+        "search": [{**_as_json(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
         "held_out": held_out and {
             "rows": len(held_out.codes),
             "accuracy": accuracy(held_out.logits, held_out.codes),
@@ -377,6 +404,10 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
         },
     }  # fmt: skip
     return trained, temperature, record
+
+
+def _as_json(plan: Plan) -> dict[str, Any]:
+    return {**asdict(plan), "char_ngrams": plan.char_ngrams and list(plan.char_ngrams)}
 
 
 def _train_steadily(whole: Workshop, plan: Plan, rows: U32, what: str) -> tuple[Plan, Trained]:
