@@ -246,7 +246,7 @@ class HeldOut:
 class Search:
     """Tries plans on held-out rows and remembers what each gave."""
 
-    ENOUGH = 1500
+    ENOUGH = 1000
     """Folds are evaluated until so many rows were held out."""
 
     def __init__(self, workshop: Workshop, part: NDArray[np.int64], folds: int, *, partial: bool) -> None:
@@ -279,28 +279,35 @@ class Search:
         return HeldOut(np.concatenate(logits), np.concatenate(codes))
 
     def best(self) -> Plan:
-        """Walk downhill from the usual plan: blocks, then step size, smoothing, epochs."""
+        """Walk downhill from the usual plan: blocks, then step size, then smoothing.
+
+        On half the epochs and steps twice as large, which comes to nearly the same.
+        """
         settings = self.workshop.settings
-        plans = [usual_plan(settings, ngrams) for ngrams in settings.char_ngrams]
-        plan = self._worth_it(plans)
-        if settings.learning_rate is None:
+        free = settings.learning_rate is None
+        half = free and settings.epochs is None
+
+        def tried(chars: Range | None) -> Plan:
+            plan = usual_plan(settings, chars)
+            return self._faster(plan, 2) if half else plan
+
+        plan = self._worth_it([tried(chars) for chars in settings.char_ngrams])
+        if free:
             larger = self._walk(plan, 2.0, 1 - self.gain)
             plan = self._walk(plan, 0.5) if larger == plan else larger
         if settings.label_smoothing is None and plan.label_smoothing:
             hard = replace(plan, label_smoothing=0.0)
             if self.loss(hard) < self.loss(plan):
-                plan = hard if settings.learning_rate else self._walk(hard, 2.0, 1 - self.gain)
+                plan = self._walk(hard, 2.0, 1 - self.gain) if free else hard
         if plan.char_ngrams and None in settings.char_ngrams:
             # Once more at the step size found: too large a one had hurt the words alone the more.
-            rate = plan.learning_rate * (1 if settings.learning_rate else 2)
-            plan = self._worth_it([plan, replace(plan, char_ngrams=None, learning_rate=rate)])
-        if settings.epochs is None:
-            longer, shorter = replace(plan, epochs=2 * plan.epochs), replace(plan, epochs=plan.epochs // 2)
-            if self.loss(shorter) < 1.005 * self.loss(plan):
-                return shorter
-            if self.loss(longer) < 0.99 * self.loss(plan):
-                return longer
-        return plan
+            without = replace(plan, char_ngrams=None, learning_rate=plan.learning_rate * (2 if free else 1))
+            plan = self._worth_it([plan, without])
+        return self._faster(plan, 0.5) if half else plan
+
+    @staticmethod
+    def _faster(plan: Plan, factor: float) -> Plan:
+        return replace(plan, learning_rate=plan.learning_rate * factor, epochs=round(plan.epochs / factor))
 
     def _worth_it(self, plans: list[Plan]) -> Plan:
         """The best plan; one without characters if it is nearly as good."""
