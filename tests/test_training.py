@@ -17,6 +17,7 @@ import logitext as lt
 import reference
 from logitext import _core
 from logitext.calibration import fit_temperature
+from logitext.teaching import lesson
 from logitext.training import DivergedError, Examples, Plan, Settings, Workshop, deal, fit
 
 WORDS: dict[str, Any] = {"char_ngrams": (None,), "word_ngrams": (1, 1)}
@@ -124,7 +125,10 @@ def test_the_trainer_agrees_with_the_naive_one(target: str, classes: int, l2: fl
     smoothing = 0.1 if target == "smoothed" else 0.0
     if target == "shares":
         shares = np.random.default_rng(5).dirichlet(np.full(classes, 0.3), 101).astype(np.float32)
-        ex = replace(ex, shares=shares)
+        labels = [None] * 101
+        taught = lesson(labels, np.log(shares), temperature=1, classes=None, rows=101)
+        np.testing.assert_allclose(taught.shares, shares, rtol=1e-5)
+        ex = replace(ex, lesson=taught)
     choice = Settings(word_ngrams=(1, 2), char_ngrams=((2, 3),), l2=l2, threads=2, seed=3)
     workshop = Workshop(ex, choice, quiet)
     rows = np.flatnonzero(np.arange(101) % 10 != 7).astype(np.uint32)  # a last batch that is not full

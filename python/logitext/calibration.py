@@ -25,8 +25,8 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     ----------
     z : array, shape (n, n_classes)
         Logits of rows the model did not learn from.
-    y : int array, shape (n,)
-        Their classes.
+    y : int array, shape (n,), or float array, shape (n, n_classes)
+        Their classes, or a share of each.
 
     Returns
     -------
@@ -51,13 +51,16 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     3.6
     """
     logits = np.asarray(z, dtype=np.float64)
-    targets = np.asarray(y, dtype=np.intp)
+    targets = np.asarray(y)
     if len(targets) == 0:
         return 1.0
     # Only differences within a row count; the largest at 0 keeps products small. A masked
     # class has probability 0 at any temperature, but 0 times -inf is not 0.
     logits = np.maximum(logits - logits.max(axis=1, keepdims=True), MASKED)
-    at_target = math.fsum(logits[np.arange(len(targets)), targets].tolist())
+    if targets.ndim == 2:
+        at_target = math.fsum((targets * logits).sum(axis=1).tolist())
+    else:
+        at_target = math.fsum(logits[np.arange(len(targets)), targets.astype(np.intp)].tolist())
 
     def slope(b: float) -> float:
         expected = (softmax(b * logits) * logits).sum(axis=1)

@@ -17,6 +17,7 @@ from logitext.explanation import Explanation, Share
 from logitext.features import arrow_numbers, as_labels, as_texts
 from logitext.logits import argmax, softmax
 from logitext.model import Model, from_training
+from logitext.teaching import lesson
 from logitext.training import Examples, Progress, fit
 
 if TYPE_CHECKING:
@@ -124,42 +125,79 @@ class TextClassifier:
     # -- learning ---------------------------------------------------------------
 
     def fit(
-        self, texts: Any, labels: Any, sample_weight: Any = None, *, progress: Progress | None = None
+        self,
+        texts: Any,
+        labels: Any = None,
+        sample_weight: Any = None,
+        *,
+        teacher_logits: Any = None,
+        temperature: float = 1.0,
+        classes: Any = None,
+        progress: Progress | None = None,
     ) -> Self:
-        """Learn from labelled texts.
+        """Learn from labelled texts, or from what another model says of them.
 
         Parameters
         ----------
         texts : list of str, NumPy array, pandas or Polars series, Arrow column
         labels : the same of str, int or bool, one per text
+            Beside a teacher they may be missing (null) in some rows, or in all (None).
         sample_weight : array of float, optional
             Weight of each row's loss, at least 0, not all 0.
+        teacher_logits : array of float, shape (n, n_classes), optional
+            Another model's logits of the texts: its probabilities become the targets, mixed in
+            halves with the label where there is one. Columns in the order of the sorted labels.
+        temperature : float, default 1
+            The teacher's logits are divided by it first.
+        classes : sorted list of labels, optional
+            What the columns of `teacher_logits` mean, where the labels do not say it.
         progress : callable, optional
             Told (what is being done, share of it done) as training goes.
 
         Returns
         -------
         TextClassifier
-            Itself.
+            Itself. After a teacher, ``training_["held_out"]["agreement"]`` is the share of
+            held-out rows on which the decisions of both agree.
 
         Raises
         ------
         ValueError
             If an argument is not as described, a text or label is null, a label is
             empty, there is one class only, or training diverges.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> texts = ["good film", "great acting", "bad plot", "awful film"] * 5
+        >>> slow = lt.TextClassifier().fit(texts, ["yes", "yes", "no", "no"] * 5)
+        >>> fast = lt.TextClassifier(char_ngrams=None)
+        >>> fast = fast.fit(texts, teacher_logits=slow.logits(texts), classes=["no", "yes"])
+        >>> fast.predict(["a great film"]).tolist()
+        ['yes']
         """
         settings = check(self.get_params())
         column = as_texts(texts)
-        classes, codes = as_labels(labels, len(column))
-        weights = row_weights(classes, codes, class_weight=self.class_weight, sample_weight=sample_weight)
+        taught = None
+        if teacher_logits is None:
+            if labels is None:
+                raise ValueError("fit needs labels, or teacher_logits to learn from instead")
+            names, codes = as_labels(labels, len(column))
+        else:
+            taught = lesson(
+                labels, teacher_logits, temperature=temperature, classes=classes, rows=len(column)
+            )
+            names, codes = taught.classes, taught.codes
+        weights = row_weights(names, codes, class_weight=self.class_weight, sample_weight=sample_weight)
         if weights is not None and not weights.all():  # a row of weight 0 is as none
             used = np.flatnonzero(weights)
             column, codes, weights = column.take(arrow_numbers(used)), codes[used], weights[used]
+            taught = taught and taught.take(used.astype(np.uint32))
         tell = progress or (_print_progress if self.verbose else _silent)
-        made = fit(Examples(column, codes, len(classes), weights), settings, tell)
+        made = fit(Examples(column, codes, len(names), weights, taught), settings, tell)
         arguments = to_json(self.get_params())
         self.model_ = from_training(
-            *made, texts=column, classes=classes, settings=settings, arguments=arguments
+            *made, texts=column, classes=names, settings=settings, arguments=arguments
         )
         return self._ready()
 

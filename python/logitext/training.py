@@ -20,6 +20,7 @@ from logitext import _core
 from logitext.calibration import fit_temperature
 from logitext.evaluation import accuracy, log_loss
 from logitext.features import Block, arrow_numbers, buffers, count_block
+from logitext.teaching import Lesson
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -104,16 +105,21 @@ class Examples:
     codes: U32
     classes: int
     row_weights: F32 | None
-    shares: F32 | None = None
-    """(n, classes): soft targets to learn instead of the classes."""
+    lesson: Lesson | None = None
+    """What another model says of them, to be learned instead of the classes."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def take(self, rows: U32) -> Examples:
         weights = None if self.row_weights is None else self.row_weights[rows]
-        shares = None if self.shares is None else self.shares[rows]
-        return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights, shares)
+        lesson = None if self.lesson is None else self.lesson.take(rows)
+        return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights, lesson)
+
+    @property
+    def shares(self) -> F32 | None:
+        """(n, classes): soft targets."""
+        return None if self.lesson is None else self.lesson.shares
 
 
 def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) -> NDArray[np.int64]:
@@ -232,15 +238,37 @@ def _finite(weights: F32) -> bool:
 class HeldOut:
     """Logits of rows the weights did not learn from."""
 
+    examples: Examples
+    rows: U32
     logits: F32
-    codes: U32
     temperature: float = 1.0
     log_loss: float = math.inf
 
+    @property
+    def codes(self) -> U32:
+        return self.examples.codes[self.rows]
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """The classes, or the share of each."""
+        lesson = self.examples.lesson
+        return self.codes if lesson is None else lesson.truth[self.rows].astype(np.float64)
+
     def calibrate(self) -> HeldOut:
-        self.temperature = fit_temperature(self.logits, self.codes)
-        self.log_loss = log_loss(self.logits, self.codes, temperature=self.temperature)
+        self.temperature = fit_temperature(self.logits, self.truth)
+        self.log_loss = log_loss(self.logits, self.truth, temperature=self.temperature)
         return self
+
+    def record(self, temperature: float) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "rows": len(self.rows),
+            "accuracy": accuracy(self.logits, self.codes),
+            "log_loss": log_loss(self.logits, self.truth, temperature=temperature),
+            "log_loss_uncalibrated": log_loss(self.logits, self.truth),
+        }
+        if self.examples.lesson is not None:
+            found["agreement"] = accuracy(self.logits, self.examples.lesson.decisions[self.rows])
+        return found
 
 
 class Search:
@@ -268,20 +296,21 @@ class Search:
         return math.inf if held_out is None else held_out.log_loss
 
     def _hold_out(self, plan: Plan) -> HeldOut:
-        logits, codes = [], []
+        logits, rows = [], []
         for fold in self.folds:
             held = np.flatnonzero(self.part == fold).astype(np.uint32)
             rest = np.flatnonzero(self.part != fold).astype(np.uint32)
             if len(held) and len(rest):
                 trained = self.workshop.train(plan, rest, "choosing")
                 logits.append(self.workshop.logits(trained, held))
-                codes.append(self.workshop.examples.codes[held])
-        return HeldOut(np.concatenate(logits), np.concatenate(codes))
+                rows.append(held)
+        return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits))
 
     def best(self) -> Plan:
         """Walk downhill from the usual plan: blocks, then step size, then smoothing.
 
-        On half the epochs and steps twice as large, which comes to nearly the same.
+        On half the epochs and steps twice as large, which comes to nearly the same; on all rows
+        the larger steps are tried with all epochs, too.
         """
         settings = self.workshop.settings
         free = settings.learning_rate is None
@@ -295,7 +324,7 @@ class Search:
         if free:
             larger = self._walk(plan, 2.0, 1 - self.gain)
             plan = self._walk(plan, 0.5) if larger == plan else larger
-        if settings.label_smoothing is None and plan.label_smoothing:
+        if settings.label_smoothing is None and plan.label_smoothing and not self.workshop.examples.lesson:
             hard = replace(plan, label_smoothing=0.0)
             if self.loss(hard) < self.loss(plan):
                 plan = self._walk(hard, 2.0, 1 - self.gain) if free else hard
@@ -303,7 +332,10 @@ class Search:
             # Once more at the step size found: too large a one had hurt the words alone the more.
             without = replace(plan, char_ngrams=None, learning_rate=plan.learning_rate * (2 if free else 1))
             plan = self._worth_it([plan, without])
-        return self._faster(plan, 0.5) if half else plan
+        if not half:
+            return plan
+        gentle, far = self._faster(plan, 0.5), replace(plan, epochs=2 * plan.epochs)
+        return gentle if self.gain or self.loss(gentle) <= self.loss(far) else far
 
     @staticmethod
     def _faster(plan: Plan, factor: float) -> Plan:
@@ -403,13 +435,11 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
         "least_document_frequency": {block.name: block.least for block in trained.blocks},
         "loss_per_epoch": trained.losses,
         "search": [{**_as_json(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
-        "held_out": held_out and {
-            "rows": len(held_out.codes),
-            "accuracy": accuracy(held_out.logits, held_out.codes),
-            "log_loss": log_loss(held_out.logits, held_out.codes, temperature=temperature),
-            "log_loss_uncalibrated": log_loss(held_out.logits, held_out.codes),
-        },
-    }  # fmt: skip
+        "held_out": held_out and held_out.record(temperature),
+    }
+    if examples.lesson is not None:
+        taught = {"temperature": examples.lesson.temperature, "labelled_rows": examples.lesson.labelled}
+        record["teacher"] = taught
     return trained, temperature, record
 
 
@@ -445,7 +475,7 @@ def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64]) -> He
     held = np.flatnonzero((part >= 0) & (part < held_parts)).astype(np.uint32)
     rest = np.flatnonzero((part < 0) | (part >= held_parts)).astype(np.uint32)
     _, trained = _train_steadily(whole, plan, rest, "calibrating")
-    return HeldOut(whole.logits(trained, held), whole.examples.codes[held]).calibrate()
+    return HeldOut(whole.examples, held, whole.logits(trained, held)).calibrate()
 
 
 def _fingerprint(fingerprints: NDArray[np.uint64], examples: Examples) -> str:
@@ -453,4 +483,6 @@ def _fingerprint(fingerprints: NDArray[np.uint64], examples: Examples) -> str:
     digest.update(examples.codes.astype("<u4").tobytes())
     if examples.row_weights is not None:
         digest.update(examples.row_weights.astype("<f4").tobytes())
+    if examples.lesson is not None:
+        digest.update(examples.lesson.shares.astype("<f4").tobytes())
     return digest.hexdigest()[:32]
