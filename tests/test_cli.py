@@ -899,3 +899,12 @@ def test_a_text_of_100_megabytes(tmp_path: Path, run: Run, text: bytes) -> None:
     inspected = run("inspect", tmp_path / "m")
     assert inspected.code == 0
     assert len(inspected.out) < 10_000
+
+
+def test_training_says_what_to_look_into(tmp_path: Path, run: Run) -> None:
+    data = write(tmp_path / "x.csv", "text,label\n" + "same,a\nsame,b\nother,a\n" * 3)
+    trained = run("train", data, "-o", tmp_path / "m")
+    assert (trained.code, trained.err) == (0, "")
+    assert re.search("warning +6 rows have the same text as one of another class\n", trained.out)
+    inspected = run("inspect", tmp_path / "m")
+    assert re.search("warning +6 rows have the same text as one of another class\n", inspected.out)

@@ -3,15 +3,18 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import logitext as lt
-from logitext.teaching import lesson
+from logitext.teaching import lesson, read_teacher
 
 DATA = Path(os.environ.get("LOGITEXT_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -106,10 +109,71 @@ def test_rows_without_weight_are_left_out_of_the_lesson() -> None:
     np.testing.assert_array_equal(alone.logits(TEXTS), weighted)
 
 
+def table(path: Path, **columns: Any) -> str:
+    pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def train(*arguments: Any) -> tuple[int, str, str]:
+    command = [Path(sys.executable).parent / "logitext", "train", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_command_learns_from_a_column(labelled: bool, tmp_path: Path) -> None:
+    z = np.random.default_rng(0).normal(size=(24, 2)).astype(np.float32)
+    columns: dict[str, Any] = {"text": TEXTS, "z": z.tolist()} | ({"label": LABELS} if labelled else {})
+    data = table(tmp_path / "x.parquet", **columns)
+    code, out, err = train(data, "--teacher", "z", "--temperature", "2", "-o", tmp_path / "m")
+    assert (code, err) == (0, "")
+    assert "agrees with teacher" in out
+    labels = LABELS if labelled else None
+    lt.TextClassifier().fit(TEXTS, labels, teacher_logits=z, temperature=2.0).save(tmp_path / "library")
+    assert (tmp_path / "library").read_bytes() == (tmp_path / "m").read_bytes()
+
+
+def test_a_column_of_probabilities_is_known_by_its_sums(tmp_path: Path) -> None:
+    p = [[0.25, 0.75], [1.0, 0.0]]
+    found = read_teacher(table(tmp_path / "p.parquet", p=p), "p")
+    np.testing.assert_array_equal(lt.softmax(found), np.array(p, np.float32))
+    assert read_teacher(table(tmp_path / "z.parquet", z=[[0.25, 0.25]]), "z").tolist() == [[0.25, 0.25]]
+    fixed = pa.array(p, pa.list_(pa.float64(), 2))
+    np.testing.assert_array_equal(read_teacher(table(tmp_path / "f.parquet", f=fixed), "f"), found)
+
+
+@pytest.mark.parametrize(
+    ("column", "complaint"),
+    [
+        ([1.0, 2.0], "must hold lists of numbers, all of one length, not double"),
+        ([[1.0], [1.0, 2.0]], "must hold lists of numbers"),
+        ([[1.0, 2.0], None], "must hold lists of numbers"),
+        ([[1.0, None], [1.0, 2.0]], "must hold lists of numbers"),
+        ([["a"], ["b"]], "must hold lists of numbers"),
+    ],
+)
+def test_bad_columns(column: Any, complaint: str, tmp_path: Path) -> None:
+    data = table(tmp_path / "x.parquet", text=["a", "b"], label=["a", "b"], z=column)
+    code, out, err = train(data, "--teacher", "z", "-o", tmp_path / "m")
+    assert (code, out) == (1, "")
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:
+    data = table(tmp_path / "x.parquet", text=["a", "b"], label=["a", "b"])
+    assert (
+        "there is no column 'z'; the columns are text, label" in train(data, "--teacher", "z", "-o", "m")[2]
+    )
+    lines = tmp_path / "x.csv"
+    lines.write_text("text,label\na,b\n")
+    assert "from Parquet only" in train(lines, "--teacher", "z", "-o", tmp_path / "m")[2]
+    assert "No such file" in train(tmp_path / "none.parquet", "--teacher", "z", "-o", tmp_path / "m")[2]
+
+
 @pytest.mark.skipif(not (DATA / "clinc150").is_dir(), reason=f"no development data at {DATA} (LOGITEXT_DATA)")
 def test_a_student_of_words_comes_nearer_to_its_teacher_than_one_of_labels() -> None:
-    import pyarrow.parquet as pq
-
     train, test = (pq.read_table(DATA / "clinc150" / f"{split}.parquet") for split in ("train", "test"))
     texts, labels = train["text"].to_pylist(), train["label"].to_pylist()
     settings: dict[str, Any] = {"char_ngrams": (2, 4), "learning_rate": 1.0, "epochs": 10}

@@ -550,3 +550,22 @@ def test_weights_far_apart_give_finite_models(weight: list[float]) -> None:
     assert np.isfinite(model.model_.arrays["weights"]).all()
     assert np.isfinite(model.model_.arrays["bias"]).all()
     assert all(math.isfinite(loss) for loss in model.training_["loss_per_epoch"])
+
+
+# -- what a person should look into ---------------------------------------------
+
+
+def test_rows_that_contradict_each_other_are_counted() -> None:
+    texts, labels = ["a b", "a b", "a b", "c", "d", "d"] * 2, [0, 1, 0, 1, 1, 1] * 2
+    assert lt.TextClassifier(**FIXED).fit(texts, labels).training_["contradictions"] == 6
+    assert lt.TextClassifier(**FIXED).fit(["a", "b", "a"], [0, 1, 0]).training_["contradictions"] == 0
+
+
+def test_a_class_that_is_never_recognised_is_named() -> None:
+    rng = np.random.default_rng(0)
+    # Class 2 has the words of class 1, and a tenth of its rows.
+    labels = [0] * 200 + [1] * 200 + [2] * 20
+    texts = [f"{'left' if y == 0 else 'right'} w{rng.integers(400)}" for y in labels]
+    model = lt.TextClassifier(char_ngrams=None).fit(texts, labels)
+    assert model.training_["held_out"]["rows"] > 400
+    assert model.training_["never_predicted"] == [2]

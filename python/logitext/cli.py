@@ -149,6 +149,15 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
     default="auto",
     help="Share of each target that all classes have in equal parts; auto: 0 or 0.1.",
 )
+@click.option(
+    "--teacher",
+    metavar="NAME",
+    help="Parquet column with another model's logits or probabilities, as lists: learn those, mixed "
+    "with the labels if there are any.",
+)
+@click.option(
+    "--temperature", metavar="T", type=_ABOVE_0, default=1.0, help="Divides the teacher's logits first."
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
@@ -162,6 +171,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     \b
     logitext train news.csv -o news.safetensors
     logitext train part1.parquet part2.parquet --text body --label topic -o topics.safetensors
+    logitext train judged.parquet --teacher logits -o fast.safetensors
     """
     import pyarrow as pa
 
@@ -186,15 +196,41 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     )
     start = time.perf_counter()
     with screen.progress() as tell:
-        tables = [read_all(path, **_how_to_read(options)) for path in inputs]
+        taught = _taught(inputs, options)
+        how = _how_to_read(options) | {"labelled": taught.pop("labelled", True)}
+        tables = [read_all(path, **how) for path in inputs]
         texts = pa.chunked_array([chunk for texts, _ in tables for chunk in texts.chunks])
         chunks = [chunk for _, labels in tables if labels is not None for chunk in labels.chunks]
         kinds = sorted({str(chunk.type) for chunk in chunks})
         if len(kinds) > 1:
             raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(kinds)}")
-        model.fit(texts, pa.chunked_array(chunks), progress=tell)
+        model.fit(texts, pa.chunked_array(chunks) if chunks else None, progress=tell, **taught)
         model.save(output)
     screen.training_summary(model, time.perf_counter() - start, os.path.getsize(output), output)
+
+
+def _taught(inputs: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """What `fit` is given of a teacher."""
+    name = options["teacher"]
+    if name is None:
+        return {}
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from logitext.tables import LABEL_COLUMNS
+    from logitext.teaching import read_teacher
+
+    logits = [read_teacher(path, name) for path in inputs]
+    widths = sorted({z.shape[1] for z in logits})
+    if len(widths) > 1:
+        raise ValueError(f"the lists in {name!r} must be equally long in all inputs, got {widths}")
+    known = {*LABEL_COLUMNS, (options["label"] or "").lower()}
+    labelled = any(column.lower() in known for path in inputs for column in pq.read_schema(path).names)
+    return {
+        "teacher_logits": np.concatenate(logits),
+        "temperature": options["temperature"],
+        "labelled": labelled or options["label"] is not None,
+    }
 
 
 def _how_to_read(options: dict[str, Any]) -> dict[str, Any]:

@@ -112,12 +112,27 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
         ]
     else:
         rows.append(("held-out accuracy", "none: too few different texts to hold any out"))
+    if held_out and "agreement" in held_out:
+        rows.append(("agrees with teacher", f"{held_out['agreement']:.4f} of held-out decisions"))
+    rows += [("warning", sentence) for sentence in _warnings(model)]
     rows.append(("model", f"{path} ({size(model_bytes)})"))
     show(_facts(rows))
 
 
+def _warnings(model: TextClassifier) -> list[str]:
+    """What in the record a person should look into; models of earlier builds say nothing."""
+    record, found = model.training_, []
+    if record.get("contradictions"):
+        found.append(f"{number(record['contradictions'])} rows have the same text as one of another class")
+    if never := record.get("never_predicted"):
+        names = ", ".join(shortened(str(model.classes_[code])) for code in never[:5])
+        more = f" and {len(never) - 5} more" if len(never) > 5 else ""
+        found.append(f"no held-out row was taken for {names}{more}")
+    return found
+
+
 def _plan(plan: dict[str, Any]) -> str:
-    smoothing = plan["label_smoothing"]
+    smoothing = plan.get("label_smoothing")
     smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     return f"learning rate {plan['learning_rate']:g}, {plan['epochs']} epochs{smoothed}"
 
@@ -265,6 +280,7 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
     if held_out:
         measured = f"accuracy {held_out['accuracy']:.4f}, log loss {held_out['log_loss']:.4f} nats"
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
+    rows += [("warning", sentence) for sentence in _warnings(model)]
     strongest = _table("class", "strongest n-grams")
     for label in model.classes_.tolist()[:MOST_CLASSES]:
         names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))

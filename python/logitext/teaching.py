@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +109,56 @@ def lesson(labels: Any, teacher_logits: ArrayLike, *, temperature: float, classe
 
     shares, truth = mixed(soft[float(temperature)], HARD), mixed(soft[1.0], 1.0)
     return Lesson(names, codes, shares, truth, decisions, int(given.sum()), float(temperature))
+
+
+def read_teacher(path: str | Path, column: str) -> NDArray[np.float32]:
+    """Read another model's logits, or probabilities, from a column of lists in a Parquet file.
+
+    Parameters
+    ----------
+    path : str or Path
+    column : str
+        Lists of numbers, all of one length: logits, or probabilities if no number is below 0 and
+        each list sums to 1 (within .01).
+
+    Returns
+    -------
+    float32 array, shape (rows, n_classes)
+        Logits; of probabilities their logarithms.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is no Parquet file, or has no such column of such lists.
+    """
+    import pyarrow.parquet as pq
+
+    with open(path, "rb"):
+        pass  # the system's errors first
+    try:
+        names = pq.read_schema(path).names
+        if column not in names:
+            raise ValueError(f"{path}: there is no column {column!r}; the columns are {', '.join(names)}")
+        lists = pq.read_table(path, columns=[column])[column].combine_chunks()
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: a teacher's logits are read from Parquet only: {error}") from error
+    what = f"{path}: column {column!r} must hold lists of numbers, all of one length"
+    kind = lists.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise ValueError(f"{what}, not {kind}")
+    flat = lists.flatten()
+    number = pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)
+    lengths = np.diff(np.append(0, np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False))))
+    if lists.null_count or flat.null_count or not number or len({*lengths.tolist()}) > 1:
+        raise ValueError(what)
+    numbers: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).astype(np.float32)
+    z = numbers.reshape(len(lists), -1)
+    if z.size and z.min() >= 0 and np.abs(z.sum(axis=1, dtype=np.float64) - 1).max() <= 0.01:
+        with np.errstate(divide="ignore"):
+            z = np.log(z)
+    return z
 
 
 def _temperature(temperature: Any) -> float:

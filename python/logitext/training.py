@@ -20,6 +20,7 @@ from logitext import _core
 from logitext.calibration import fit_temperature
 from logitext.evaluation import accuracy, log_loss
 from logitext.features import Block, arrow_numbers, buffers, count_block
+from logitext.logits import argmax
 from logitext.teaching import Lesson
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ WEIGHT_BYTES = 96 << 20
 """Budget of the weights: with more classes fewer n-grams are kept, the rarest go first."""
 CHARS_GAIN = 0.01
 """Character n-grams cost several times the work: they must lower the log loss by this share."""
+FEW = 5
+"""Held-out rows from which on it says something that none of them was recognised."""
 SMOOTHING = 0.1
 """Usual label smoothing: rows much alike are then not driven ever further apart."""
 LARGER_STEP_GAIN = 0.01
@@ -259,6 +262,13 @@ class HeldOut:
         self.log_loss = log_loss(self.logits, self.truth, temperature=self.temperature)
         return self
 
+    def never_predicted(self) -> list[int]:
+        """Classes with `FEW` rows or more here, none of which, nor any other row, was taken for them."""
+        classes = self.examples.classes
+        there = np.bincount(self.codes, minlength=classes)
+        decided = np.bincount(argmax(self.logits), minlength=classes)
+        return [int(code) for code in np.flatnonzero((there >= FEW) & (decided == 0))]
+
     def record(self, temperature: float) -> dict[str, Any]:
         found: dict[str, Any] = {
             "rows": len(self.rows),
@@ -436,11 +446,21 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
         "loss_per_epoch": trained.losses,
         "search": [{**_as_json(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
         "held_out": held_out and held_out.record(temperature),
+        "contradictions": _contradictions(fingerprints, examples),
+        "never_predicted": held_out.never_predicted() if held_out else [],
     }
     if examples.lesson is not None:
         taught = {"temperature": examples.lesson.temperature, "labelled_rows": examples.lesson.labelled}
         record["teacher"] = taught
     return trained, temperature, record
+
+
+def _contradictions(fingerprints: NDArray[np.uint64], examples: Examples) -> int:
+    """Rows whose text stands elsewhere with another class."""
+    _, group = np.unique(fingerprints, return_inverse=True)
+    pairs = np.unique(group.astype(np.int64) * examples.classes + examples.codes)
+    classes = np.bincount(pairs // examples.classes)
+    return int((classes[group] > 1).sum())
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:
