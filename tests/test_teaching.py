@@ -59,6 +59,12 @@ def test_a_masked_class_is_never_the_target() -> None:
         ({"temperature": 0}, "temperature must be a finite number above 0, got 0"),
         ({"temperature": math.nan}, "temperature must be"),
         ({"temperature": "warm"}, "temperature must be"),
+        ({"classes": ["a", 1], "labels": None}, "classes must be all of one type"),
+        ({"classes": [0.5, 1.5], "labels": None}, "must be strings, integers or booleans"),
+        ({"classes": ["", "b"], "labels": None}, "is empty"),
+        ({"classes": "ab", "labels": None}, "must be a sequence, got one string"),
+        ({"teacher_logits": None, "classes": ["no", "yes"]}, "belong to teacher_logits"),
+        ({"teacher_logits": None, "temperature": 2}, "belong to teacher_logits"),
         ({"teacher_logits": None, "labels": None}, "fit needs labels, or teacher_logits"),
     ],
 )
@@ -68,6 +74,15 @@ def test_bad_lessons(more: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         model.fit(TEXTS, given.pop("labels"), **given)
     assert not hasattr(model, "model_")
+
+
+def test_no_rows_and_classes_of_numpy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no rows to learn from"):
+        lt.TextClassifier().fit([], teacher_logits=np.zeros((0, 2)))
+    model = lt.TextClassifier(char_ngrams=None, learning_rate=1.0, epochs=3)
+    model.fit(TEXTS, teacher_logits=np.eye(2)[[0, 1] * 12] * 9, classes=np.array([3, 5]))
+    model.save(tmp_path / "m")
+    assert lt.load(tmp_path / "m").classes_.tolist() == [3, 5]
 
 
 def test_a_student_gives_back_what_it_was_taught() -> None:
@@ -169,6 +184,7 @@ def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:
     lines = tmp_path / "x.csv"
     lines.write_text("text,label\na,b\n")
     assert "from Parquet only" in train(lines, "--teacher", "z", "-o", tmp_path / "m")[2]
+    assert train(data, "--temperature", "2", "-o", tmp_path / "m")[0] == 2
     assert "No such file" in train(tmp_path / "none.parquet", "--teacher", "z", "-o", tmp_path / "m")[2]
 
 

@@ -182,6 +182,8 @@ class TextClassifier:
         if teacher_logits is None:
             if labels is None:
                 raise ValueError("fit needs labels, or teacher_logits to learn from instead")
+            if classes is not None or temperature != 1:
+                raise ValueError("classes and temperature belong to teacher_logits, and none are given")
             names, codes = as_labels(labels, len(column))
         else:
             taught = lesson(

@@ -213,6 +213,8 @@ def _taught(inputs: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """What `fit` is given of a teacher."""
     name = options["teacher"]
     if name is None:
+        if options["temperature"] != 1:
+            raise click.UsageError("--temperature belongs to --teacher.")
         return {}
     import numpy as np
     import pyarrow.parquet as pq

@@ -77,7 +77,7 @@ def lesson(labels: Any, teacher_logits: ArrayLike, *, temperature: float, classe
     Traceback (most recent call last):
     ...
     ValueError: teacher_logits have 2 columns, the labels 1 class: say which are meant by classes=
-    >>> taught = lesson(["a", None], [[0.0, 0.0], [5.0, 0.0]], temperature=1, classes="ab", rows=2)
+    >>> taught = lesson(["a", None], [[0.0, 0.0], [5.0, 0.0]], temperature=1, classes=["a", "b"], rows=2)
     >>> taught.shares.astype(float).round(3).tolist()  # half the label, half the teacher; then the teacher
     [[0.75, 0.25], [0.993, 0.007]]
     """
@@ -87,6 +87,8 @@ def lesson(labels: Any, teacher_logits: ArrayLike, *, temperature: float, classe
             f"teacher_logits must be numbers, one row per text and one column per class: "
             f"{rows} texts, shape {z.shape}, {z.dtype}"
         )
+    if rows == 0:
+        raise ValueError("there are no rows to learn from")
     z = z.astype(np.float32, copy=False)
     soft = {t: softmax(z, temperature=t) for t in {1.0, _temperature(temperature)}}
     if not np.isfinite(soft[1.0]).all():
@@ -180,10 +182,11 @@ def _names(given: pa.Array, classes: Any, columns: int) -> tuple[list[Any], NDAr
                 f"teacher_logits have {columns} columns, the labels {many}: say which are meant by classes="
             )
         return found, as_labels(given, len(given))[1]
-    names = list(classes)
-    if len(names) != columns:
-        raise ValueError(f"classes must be one per column of teacher_logits: {columns}, got {len(names)}")
-    if names != sorted(set(names)):
+    listed = as_column(classes, "classes")
+    if len(listed) != columns:
+        raise ValueError(f"classes must be one per column of teacher_logits: {columns}, got {len(listed)}")
+    names = as_labels(listed, columns)[0]  # what labels may be, classes may be
+    if names != listed.to_pylist():
         raise ValueError("classes must be sorted, each once, and the columns of teacher_logits in that order")
     index = {name: code for code, name in enumerate(names)}
     strange = [label for label in given.to_pylist() if label not in index]
