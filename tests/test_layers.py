@@ -17,6 +17,8 @@ LAYERS = [
     ["calibration", "conformal", "novelty", "evaluation", "tallies", "description"],
     ["modelschema", "modelfile", "columns", "streams", "formats", "tables", "files", "writing", "npy"],
     ["teaching"],
+    ["workshop"],
+    ["search"],
     ["training"],
     ["explanation", "model", "arguments"],
     ["classifier"],

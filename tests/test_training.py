@@ -17,8 +17,10 @@ import logitext as lt
 import reference
 from logitext import _core
 from logitext.calibration import fit_temperature
+from logitext.search import deal
 from logitext.teaching import lesson
-from logitext.training import DivergedError, Examples, Plan, Settings, Workshop, deal, fit
+from logitext.training import fit
+from logitext.workshop import DivergedError, Examples, Plan, Settings, Workshop
 
 WORDS: dict[str, Any] = {"char_ngrams": (None,), "word_ngrams": (1, 1)}
 FIXED: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 import numpy as np
 
 from logitext import _core
-from logitext.training import CHAR_NGRAMS, Range, Settings
+from logitext.workshop import CHAR_NGRAMS, Range, Settings
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.

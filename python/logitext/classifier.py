@@ -18,7 +18,8 @@ from logitext.features import arrow_numbers, as_labels, as_texts
 from logitext.logits import argmax, softmax
 from logitext.model import Model, from_training
 from logitext.teaching import lesson
-from logitext.training import Examples, Progress, fit
+from logitext.training import fit
+from logitext.workshop import Examples, Progress
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from logitext import _core, modelfile
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
-from logitext.training import Settings, Trained
+from logitext.workshop import Settings, Trained
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logitext.description import Description
     from logitext.evaluation import Evaluation
     from logitext.explanation import Explanation, Share
-    from logitext.training import Progress as Tell
+    from logitext.workshop import Progress as Tell
 
 MOST_CLASSES = 40
 """Longer lists of classes are cut, saying so."""

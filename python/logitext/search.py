@@ -1,0 +1,208 @@
+"""Choosing how to train, on held-out rows, by log loss after one temperature."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from logitext import _core
+from logitext.calibration import fit_temperature
+from logitext.evaluation import accuracy, log_loss
+from logitext.logits import argmax
+from logitext.workshop import DivergedError, Examples, Plan, Range, Settings, Workshop
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
+
+    from logitext.workshop import F32, U32
+
+CHARS_GAIN = 0.01
+"""Character n-grams cost several times the work: they must lower the log loss by this share."""
+FEW = 5
+"""Held-out rows from which on it says something that none of them was recognised."""
+SMOOTHING = 0.1
+"""Usual label smoothing: rows much alike are then not driven ever further apart."""
+LARGER_STEP_GAIN = 0.01
+"""More rows want smaller steps: on a part of the rows a larger one must lower the log loss by this share."""
+
+
+def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) -> NDArray[np.int64]:
+    """Deal rows to parts so that each has its share of every class.
+
+    Equal texts go to the same part; the only text of a class is in no part: it is
+    always trained on. Parts with low numbers are never the emptier ones.
+
+    Parameters
+    ----------
+    codes : uint32 array, shape (n,)
+        Class of each row.
+    fingerprints : uint64 array, shape (n,)
+        Equal for equal texts.
+    parts : int
+    seed : int
+
+    Returns
+    -------
+    int64 array, shape (n,)
+        Part of each row, -1 for none.
+    """
+    _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
+    label = codes[first]
+    shuffled = _core.shuffle(len(first), seed).astype(np.int64)
+    by_class = shuffled[np.argsort(label[shuffled], kind="stable")]
+    # Equal texts may have several labels: every (text, class) there is, once.
+    classes = int(codes.max()) + 1
+    text, code = np.divmod(np.unique(group * classes + codes), classes)
+    alone = np.bincount(code, minlength=classes)[code] == 1
+    kept = np.zeros(len(first), bool)
+    kept[text[alone]] = True
+    part = np.full(len(first), -1)
+    free = by_class[~kept[by_class]]
+    part[free] = np.arange(len(free)) % parts
+    return part[group]
+
+
+@dataclass
+class HeldOut:
+    """Logits of rows the weights did not learn from."""
+
+    examples: Examples
+    rows: U32
+    logits: F32
+    temperature: float = 1.0
+    log_loss: float = math.inf
+
+    @property
+    def codes(self) -> U32:
+        return self.examples.codes[self.rows]
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """The classes, or the share of each."""
+        lesson = self.examples.lesson
+        return self.codes if lesson is None else lesson.truth[self.rows].astype(np.float64)
+
+    def calibrate(self) -> HeldOut:
+        self.temperature = fit_temperature(self.logits, self.truth)
+        self.log_loss = log_loss(self.logits, self.truth, temperature=self.temperature)
+        return self
+
+    def never_predicted(self) -> list[int]:
+        """Classes with `FEW` rows or more here, none of which, nor any other row, was taken for them."""
+        classes = self.examples.classes
+        there = np.bincount(self.codes, minlength=classes)
+        decided = np.bincount(argmax(self.logits), minlength=classes)
+        return [int(code) for code in np.flatnonzero((there >= FEW) & (decided == 0))]
+
+    def record(self, temperature: float) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "rows": len(self.rows),
+            "accuracy": accuracy(self.logits, self.codes),
+            "log_loss": log_loss(self.logits, self.truth, temperature=temperature),
+            "log_loss_uncalibrated": log_loss(self.logits, self.truth),
+        }
+        if self.examples.lesson is not None:
+            found["agreement"] = accuracy(self.logits, self.examples.lesson.decisions[self.rows])
+        return found
+
+
+class Search:
+    """Tries plans on held-out rows and remembers what each gave."""
+
+    ENOUGH = 1000
+    """Folds are evaluated until so many rows were held out."""
+
+    def __init__(self, workshop: Workshop, part: NDArray[np.int64], folds: int, *, partial: bool) -> None:
+        self.workshop = workshop
+        self.part = part
+        self.gain = LARGER_STEP_GAIN if partial else 0.0
+        largest = max(1, int((part >= 0).sum()) // folds)
+        self.folds = range(min(folds, -(-self.ENOUGH // largest)))
+        self.tried: dict[Plan, HeldOut | None] = {}
+
+    def loss(self, plan: Plan) -> float:
+        """Log loss on held-out rows after one temperature; infinite if training diverged."""
+        if plan not in self.tried:
+            try:
+                self.tried[plan] = self._hold_out(plan).calibrate()
+            except DivergedError:
+                self.tried[plan] = None
+        held_out = self.tried[plan]
+        return math.inf if held_out is None else held_out.log_loss
+
+    def _hold_out(self, plan: Plan) -> HeldOut:
+        logits, rows = [], []
+        for fold in self.folds:
+            held = np.flatnonzero(self.part == fold).astype(np.uint32)
+            rest = np.flatnonzero(self.part != fold).astype(np.uint32)
+            if len(held) and len(rest):
+                trained = self.workshop.train(plan, rest, "choosing")
+                logits.append(self.workshop.logits(trained, held))
+                rows.append(held)
+        return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits))
+
+    def best(self) -> Plan:
+        """Walk downhill from the usual plan: blocks, then step size, then smoothing.
+
+        On half the epochs and steps twice as large, which comes to nearly the same; on all rows
+        the larger steps are tried with all epochs, too.
+        """
+        settings = self.workshop.settings
+        free = settings.learning_rate is None
+        half = free and settings.epochs is None
+
+        def tried(chars: Range | None) -> Plan:
+            plan = usual_plan(settings, chars)
+            return self._faster(plan, 2) if half else plan
+
+        plan = self._worth_it([tried(chars) for chars in settings.char_ngrams])
+        if free:
+            larger = self._walk(plan, 2.0, 1 - self.gain)
+            plan = self._walk(plan, 0.5) if larger == plan else larger
+        if settings.label_smoothing is None and plan.label_smoothing and not self.workshop.examples.lesson:
+            hard = replace(plan, label_smoothing=0.0)
+            if self.loss(hard) < self.loss(plan):
+                plan = self._walk(hard, 2.0, 1 - self.gain) if free else hard
+        if plan.char_ngrams and None in settings.char_ngrams:
+            # Once more at the step size found: too large a one had hurt the words alone the more.
+            without = replace(plan, char_ngrams=None, learning_rate=plan.learning_rate * (2 if free else 1))
+            plan = self._worth_it([plan, without])
+        if not half:
+            return plan
+        gentle, far = self._faster(plan, 0.5), replace(plan, epochs=2 * plan.epochs)
+        return gentle if self.gain or self.loss(gentle) <= self.loss(far) else far
+
+    @staticmethod
+    def _faster(plan: Plan, factor: float) -> Plan:
+        return replace(plan, learning_rate=plan.learning_rate * factor, epochs=round(plan.epochs / factor))
+
+    def _worth_it(self, plans: list[Plan]) -> Plan:
+        """The best plan; one without characters if it is nearly as good."""
+        return min(plans, key=lambda plan: self.loss(plan) * (1 if plan.char_ngrams else 1 - CHARS_GAIN))
+
+    def _walk(self, plan: Plan, factor: float, least: float = 1.0) -> Plan:
+        """Change the step size by a factor for as long as the loss falls to `least` of itself."""
+        for _ in range(6):
+            following = replace(plan, learning_rate=plan.learning_rate * factor)
+            if not self.loss(following) < least * self.loss(plan):
+                break
+            plan = following
+        return plan
+
+
+FIRST: Any = ()
+
+
+def usual_plan(settings: Settings, chars: Range | None = FIRST, smoothing: float | None = None) -> Plan:
+    """Return the plan the search starts from, and the one for data too small to search on."""
+    if chars == FIRST:
+        chars = settings.char_ngrams[0]
+    if smoothing is None:
+        smoothing = SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
+    # Each block is of norm 1: together they take a step twice as far. Hard targets pull longer.
+    rate = (1.0 if smoothing else 2.0) / (2 if chars and settings.word_ngrams else 1)
+    return Plan(chars, settings.learning_rate or rate, settings.epochs or 10, smoothing)
