@@ -16,6 +16,7 @@ pub mod count;
 pub mod dense;
 pub mod elements;
 pub mod logits;
+pub mod lookup;
 pub mod loss;
 pub mod ngrams;
 pub mod packed;

@@ -172,6 +172,30 @@ fn values<'py>(
     Ok(py.detach(|| dense::values(&features, documents, threads)).into_pyarray(py))
 }
 
+/// Lists of a block: indptr, indices, counts; dropped.
+type PyFound<'py> = (Array1<'py, i64>, Array1<'py, u32>, Array1<'py, u16>, Array1<'py, f32>);
+
+#[pyfunction]
+fn look_up<'py>(
+    py: Python<'py>,
+    texts: TextBuffers<'py>,
+    recipe: Recipe,
+    block: Block,
+    hashes: PyReadonlyArray1<'py, u64>,
+    buckets: PyReadonlyArray1<'py, u32>,
+    threads: usize,
+) -> PyResult<PyFound<'py>> {
+    let texts = texts.texts()?;
+    let table = Table { hashes: slice(&hashes)?, buckets: slice(&buckets)?, document_frequency: &[] };
+    let f = py.detach(|| crate::lookup::look_up(texts, &recipe, block, table, threads));
+    Ok((
+        f.indptr.into_pyarray(py),
+        f.indices.into_pyarray(py),
+        f.counts.into_pyarray(py),
+        f.dropped.into_pyarray(py),
+    ))
+}
+
 /// CPUs this process may use: affinity and cgroup quota.
 #[pyfunction]
 fn available_threads() -> usize {
@@ -218,7 +242,7 @@ fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResul
 }
 
 #[pyfunction]
-#[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, learning_rate, l2, smoothing, batch, seen, total,
+#[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, learning_rate, l2, smoothing, z_loss, batch, seen, total,
     scale, weights, bias, threads, budget))]
 #[allow(clippy::too_many_arguments)]
 fn train_rows<'py>(
@@ -231,6 +255,7 @@ fn train_rows<'py>(
     learning_rate: f64,
     l2: f64,
     smoothing: f32,
+    z_loss: f32,
     batch: usize,
     seen: u64,
     total: u64,
@@ -239,7 +264,7 @@ fn train_rows<'py>(
     mut bias: PyReadwriteArray1<'py, f32>,
     threads: usize,
     budget: f64,
-) -> PyResult<(usize, f64, f64, bool)> {
+) -> PyResult<(usize, f64, f64, bool, (f32, f64, f64, u64))> {
     let (labels, order) = (slice(&labels)?, slice(&order)?);
     let row_weights = row_weights.as_ref().map(slice).transpose()?;
     let shape = weights.as_array().dim();
@@ -258,14 +283,16 @@ fn train_rows<'py>(
     let shares = shares.as_ref().map(|shares| shares.as_slice()).transpose();
     let shares = shares.map_err(|_| bad("arrays must be contiguous"))?;
     let examples = Examples { blocks: &blocks, labels, row_weights, shares, classes };
-    let schedule = Schedule { learning_rate, l2, smoothing, batch, seen, total };
+    let schedule = Schedule { learning_rate, l2, smoothing, z_loss, batch, seen, total };
     let not_contiguous = |_| bad("arrays must be contiguous");
     let weights = weights.as_slice_mut().map_err(not_contiguous)?;
     let bias = bias.as_slice_mut().map_err(not_contiguous)?;
     let budget = Duration::from_secs_f64(budget.clamp(0.0, 10.0));
     let progress = py
         .detach(|| train::train(level(), &examples, order, schedule, scale, weights, bias, threads, budget));
-    Ok((progress.done, progress.loss, progress.scale, progress.finite))
+    let train::Signs { largest, logits, gradients, saturated } = progress.signs;
+    let signs = (largest, logits, gradients, saturated);
+    Ok((progress.done, progress.loss, progress.scale, progress.finite, signs))
 }
 
 #[pyfunction]
@@ -412,8 +439,8 @@ mod _core {
     use super::arrays::{argmax, binary, margin, small_softmax, softmax, summarize, top_k};
     #[pymodule_export]
     use super::{
-        available_threads, buckets, complete_records, count, features, fingerprints, shuffle, simd_level,
-        sparse_logits, spell, text_logits, train_rows, values,
+        available_threads, buckets, complete_records, count, features, fingerprints, look_up, shuffle,
+        simd_level, sparse_logits, spell, text_logits, train_rows, values,
     };
 
     #[pymodule_init]

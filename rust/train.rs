@@ -73,6 +73,8 @@ pub struct Schedule {
     pub l2: f64,
     /// Share of the target that all classes have in equal parts.
     pub smoothing: f32,
+    /// Weight of log-sum-exp² in the loss: keeps logits near log-probabilities.
+    pub z_loss: f32,
     /// Rows per batch, a multiple of 8.
     pub batch: usize,
     /// Rows seen before this call's `order`, over all epochs.
@@ -91,6 +93,48 @@ struct Steps {
     /// Of each row, whether it makes a step: see `SURE`.
     taught: Vec<bool>,
     loss: f64,
+    signs: Signs,
+}
+
+/// How logits and gradients behave, over some rows.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Signs {
+    /// The largest absolute logit.
+    pub largest: f32,
+    /// Σ logit².
+    pub logits: f64,
+    /// Σ of the squared norm of each row's gradient by its logits.
+    pub gradients: f64,
+    /// Rows with a probability above `SATURATED`.
+    pub saturated: u64,
+}
+
+impl Signs {
+    fn add(&mut self, other: Signs) {
+        self.largest = self.largest.max(other.largest);
+        self.logits += other.logits;
+        self.gradients += other.gradients;
+        self.saturated += other.saturated;
+    }
+}
+
+/// In 16 lanes: a plain sum would wait for each addition.
+#[inline(always)]
+fn squares(row: &[f32]) -> f64 {
+    let mut lanes = [0.0f32; 16];
+    for chunk in row.chunks(16) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, z)| *lane += z * z);
+    }
+    lanes.iter().map(|&lane| f64::from(lane)).sum()
+}
+
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    for chunk in row.chunks(16) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, z)| *lane = lane.max(z.abs()));
+    }
+    lanes.iter().copied().fold(0.0, f32::max)
 }
 
 /// One thread's share of the weights: of each of its shards, one run a block.
@@ -126,6 +170,8 @@ pub struct Progress {
     pub scale: f64,
     /// Whether every logit and step was finite.
     pub finite: bool,
+    /// How the rows behaved.
+    pub signs: Signs,
 }
 
 /// Train on the rows of `order`, from `begin` until all are done or `budget` is
@@ -214,7 +260,7 @@ impl<'e> Worker<'e> {
     #[inline(always)]
     fn run<const K: usize>(cpu: impl Cpu, (worker, mut own, mut bias, scale): Part<'_, 'e, '_>) -> Progress {
         let Schedule { batch, l2, learning_rate, seen, total, .. } = worker.schedule;
-        let (mut scale, mut loss, mut finite) = (scale, 0.0, true);
+        let (mut scale, mut loss, mut finite, mut signs) = (scale, 0.0, true, Signs::default());
         let _breaks = worker.exchange.barrier.break_on_panic();
         let mut terms = [0.0; BLOCK];
         let mut before: &[u32] = &[];
@@ -258,6 +304,7 @@ impl<'e> Worker<'e> {
                 let done = worker.exchange.steps.iter().take(pieces(rows).count());
                 for piece in done.filter_map(|piece| piece.read().ok()) {
                     loss += piece.loss;
+                    signs.add(piece.signs);
                 }
                 finite &= f64::is_finite(loss);
             }
@@ -271,7 +318,7 @@ impl<'e> Worker<'e> {
         if let Some(bias) = bias {
             worker.apply_bias(bias, before, scale as f32);
         }
-        Progress { done: worker.exchange.done.load(Ordering::Relaxed), loss, scale, finite }
+        Progress { done: worker.exchange.done.load(Ordering::Relaxed), loss, scale, finite, signs }
     }
 
     #[inline(always)]
@@ -375,40 +422,50 @@ impl<'e> Worker<'e> {
         let Some(rows_here) = pieces(rows).nth(piece) else { return };
         let first = piece * rows.len().div_ceil(PIECES);
         let Ok(mut own) = self.exchange.steps[piece].write() else { return };
-        let Steps { steps, taught, loss } = &mut *own;
+        let Steps { steps, taught, loss, signs } = &mut *own;
         taught.clear();
         taught.resize(rows_here.len(), true);
         steps.clear();
         steps.resize(rows_here.len() * classes, 0.0);
-        *loss = 0.0;
+        (*loss, *signs) = (0.0, Signs::default());
         for shares in self.exchange.shares.iter().filter_map(|shares| shares.read().ok()) {
             let shares = &shares[first * classes..][..steps.len()];
             steps.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += share);
         }
-        let smoothing = self.schedule.smoothing;
+        let Schedule { smoothing, z_loss, .. } = self.schedule;
         for ((&row, z), taught) in rows_here.iter().zip(steps.chunks_exact_mut(classes)).zip(taught) {
             let row = row as usize;
             let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row]);
-            if let Some(shares) = self.examples.shares {
-                let shares = &shares[row * classes..][..classes];
-                let first = z[0];
-                let met: f32 = z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum();
-                let surprise = softmax_in_place(cpu, z, 0, terms) - met;
-                *loss += f64::from(surprise * weight);
+            signs.largest = signs.largest.max(largest(z));
+            signs.logits += squares(z);
+            let shares = self.examples.shares.map(|shares| &shares[row * classes..][..classes]);
+            let label = if shares.is_some() { 0 } else { self.examples.labels[row] as usize };
+            let first = z[label];
+            let met =
+                shares.map_or(0.0, |shares| z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum());
+            let surprise = softmax_in_place(cpu, z, label, terms);
+            let mut cost = surprise - met;
+            signs.saturated += u64::from(largest(z) > SATURATED);
+            if z_loss > 0.0 {
+                let lse = surprise + first;
+                cost += z_loss * lse * lse;
+                z.iter_mut().for_each(|z| *z *= 1.0 + 2.0 * z_loss * lse);
+            }
+            *loss += f64::from(cost * weight);
+            if let Some(shares) = shares {
                 z.iter_mut().zip(shares).for_each(|(z, share)| *z -= share);
             } else {
-                let label = self.examples.labels[row] as usize;
-                let surprise = softmax_in_place(cpu, z, label, terms);
-                *loss += f64::from(surprise * weight);
                 if smoothing > 0.0 {
                     let each = smoothing / classes as f32;
                     z.iter_mut().for_each(|z| *z -= each);
-                } else if surprise < SURE {
-                    *taught = false;
-                    z.fill(0.0); // the bias stays, too
-                    continue;
                 }
                 z[label] -= 1.0 - smoothing;
+            }
+            signs.gradients += squares(z);
+            if shares.is_none() && smoothing == 0.0 && z_loss == 0.0 && surprise < SURE {
+                *taught = false;
+                z.fill(0.0); // the bias stays, too
+                continue;
             }
             let factor = -rate * weight / scale;
             z.iter_mut().for_each(|z| *z *= factor);
@@ -419,8 +476,11 @@ impl<'e> Worker<'e> {
 /// Below this the factor on all weights is multiplied in: what is divided by it must not overflow.
 const SMALL: f64 = 1e-6;
 
+/// A row with a probability above this is settled.
+const SATURATED: f32 = 0.99;
+
 /// A row whose loss, in nats, is below this has been learned: it makes no step, unless
-/// targets are smoothed or shares. That saves up to a third of the work and, on held-out rows, a little log loss.
+/// targets are smoothed or shares, or there is a z-loss. That saves up to a third of the work and, on held-out rows, a little log loss.
 const SURE: f32 = 0.02;
 
 /// The bias moves by about a batch's mean gradient: as a feature of value 1 it

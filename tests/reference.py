@@ -272,13 +272,15 @@ def sgd(
     row_weights: np.ndarray | None = None,
     shares: np.ndarray | None = None,
     smoothing: float = 0.0,
+    z_loss: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Softmax regression by mini-batches from zero weights, one order of rows per epoch.
 
     A batch's logits come from the weights at its start; its step is the sum over its
     rows; the step size falls linearly to 0 over all rows of all epochs. Returns the
     weights, the bias and each epoch's loss per unit of weight, before each row's step.
-    The targets are the classes, smoothed, or shares of them.
+    The targets are the classes, smoothed, or shares of them; the loss has z_loss times the
+    squared log-sum-exp, whose gradient is 2 z_loss times log-sum-exp times the probabilities.
     """
     x = x.astype(np.float64)
     weights, bias = np.zeros((x.shape[1], classes)), np.zeros(classes)
@@ -294,6 +296,8 @@ def sgd(
             for i, row in enumerate(rows):
                 z = (x[row] @ weights + bias).tolist()
                 p = softmax(z)
+                lse = max(z) + math.log(sum(math.exp(v - max(z)) for v in z))
+                loss += row_weights[row] * z_loss * lse**2
                 if shares is not None:
                     loss -= row_weights[row] * sum(
                         q * math.log(p) for q, p in zip(shares[row], p, strict=True)
@@ -302,10 +306,11 @@ def sgd(
                 else:
                     surprise = cross_entropy(z, int(y[row]))
                     loss += row_weights[row] * surprise
-                    if surprise < SURE and not smoothing:
+                    if surprise < SURE and not smoothing and not z_loss:
                         continue
                     steps[i] = np.array(p) - smoothing / classes
                     steps[i, y[row]] -= 1 - smoothing
+                steps[i] += 2 * z_loss * lse * np.array(p)
                 steps[i] *= -rate * row_weights[row]
             weights = weights * math.exp(-rate * l2 * len(rows)) + x[rows].T @ steps
             bias = bias + BIAS_RATE * steps.sum(axis=0)

@@ -178,13 +178,15 @@ def test_a_wrong_command_line_is_2(line: str, run: Run) -> None:
 
 def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
     rows = "".join(f"{word} {i},{word}\n" for i in range(5) for word in ("good", "bad"))
-    for name in ("a.txt", "b.txt"):
+    for name in ("a.txt", "b.txt", "c.txt"):
         write(tmp_path / name, "body,kind\n" + rows)
     done = run(
         "train", tmp_path / "a.txt", tmp_path / "b.txt", "-o", tmp_path / "m",
         "--text", "body", "--label", "kind", "--input-format", "csv", "--threads", 2, "--word-ngrams", "1-3",
         "--char-ngrams", "3", "--tokens", "whitespace", "--learning-rate", "0.5", "--epochs", "2",
-        "--l2", "0.001", "--label-smoothing", "0.05", "--balanced", "--seed", "7",
+        "--l2", "0.001", "--label-smoothing", "0.05", "--z-loss", "0.01", "--minutes", "2", "--balanced",
+        "--validation", tmp_path / "c.txt", "--early-stopping", "2", "--checkpoint", tmp_path / "part",
+        "--seed", "7",
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
     header = json.loads(run("inspect", tmp_path / "m", "--json").out)
@@ -193,14 +195,18 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
     assert header["settings"] == {
         "word_ngrams": [1, 3], "char_ngrams": [3, 3], "tokens": "whitespace", "learning_rate": 0.5,
         "epochs": 2, "l2": 0.001, "label_smoothing": 0.05, "class_weight": "balanced",
-        "calibration": "auto", "random_state": 7,
+        "calibration": "auto", "random_state": 7, "z_loss": 0.01, "minutes": 2.0, "early_stopping": 2,
     }  # fmt: skip
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.txt", "m"]
     # One verb, one library call: the same bytes.
     texts, labels = zip(*(line.split(",") for line in (rows + rows).splitlines()), strict=True)
     lt.TextClassifier(
         word_ngrams=(1, 3), char_ngrams=(3, 3), tokens="whitespace", learning_rate=0.5, epochs=2, l2=0.001,
-        label_smoothing=0.05, class_weight="balanced", random_state=7, threads=1,
-    ).fit(list(texts), list(labels)).save(tmp_path / "library")  # fmt: skip
+        label_smoothing=0.05, class_weight="balanced", random_state=7, threads=1, z_loss=0.01, minutes=2.0,
+        early_stopping=2,
+    ).fit(list(texts), list(labels), validation=(list(texts[:10]), list(labels[:10]))).save(
+        tmp_path / "library"
+    )  # fmt: skip
     assert (tmp_path / "library").read_bytes() == (tmp_path / "m").read_bytes()
 
 

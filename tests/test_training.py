@@ -65,12 +65,13 @@ def dense(blocks: list[Any], rows: int) -> np.ndarray:
 
 def call(
     workshop: Workshop, order: Any, weights: Any, bias: Any, **more: Any
-) -> tuple[int, float, float, bool]:
+) -> tuple[int, float, float, bool, tuple[float, float, float, int]]:
     lists = [block.lists for block in workshop.blocks(workshop.settings.char_ngrams[0])]
     known: dict[str, Any] = {
         "learning_rate": 1.0,
         "l2": 0.0,
         "smoothing": 0.0,
+        "z_loss": 0.0,
         "batch": 8,
         "seen": 0,
         "total": len(order),
@@ -85,9 +86,10 @@ def test_one_batch_by_hand() -> None:
     # Rows "a" (class 0) and "b" (class 1): one word each, so each value is 1.
     workshop = Workshop(examples(["a", "b"], [0, 1]), Settings(**WORDS), quiet)
     weights, bias = np.zeros((2, 2), np.float32), np.zeros(2, np.float32)
-    done, loss, scale, finite = call(workshop, [0, 1], weights, bias)
+    done, loss, scale, finite, signs = call(workshop, [0, 1], weights, bias)
     assert (done, scale, finite) == (2, 1.0, True)
     assert loss == pytest.approx(2 * math.log(2))
+    assert signs == (0, 0, pytest.approx(2 * 0.5), 0)  # each row: gradient (1/2, -1/2), of squared norm 1/2
     # p = (1/2, 1/2): the true class gains 1/2, the other loses it; the bias's steps cancel.
     x = dense(workshop.blocks(None), 2)
     assert (x @ weights).tolist() == [[0.5, -0.5], [-0.5, 0.5]]
@@ -95,7 +97,8 @@ def test_one_batch_by_hand() -> None:
 
     # Row "a" again, twice in one batch, at half the step: e^.5 / (e^.5 + e^-.5) = 1 / (1 + e^-1).
     p = 1 / (1 + math.exp(-1))
-    _, loss, _, _ = call(workshop, [0, 0], weights, bias, seen=2, total=4)
+    _, loss, _, _, signs = call(workshop, [0, 0], weights, bias, seen=2, total=4)
+    assert signs == (0.5, pytest.approx(4 * 0.25), pytest.approx(4 * (1 - p) ** 2), 0)
     assert loss == pytest.approx(-2 * math.log(p))
     assert (x @ weights)[0].tolist() == pytest.approx([0.5 + (1 - p), -0.5 - (1 - p)])
     assert (x @ weights)[1].tolist() == [-0.5, 0.5]
@@ -105,7 +108,7 @@ def test_one_batch_by_hand() -> None:
 def test_weights_of_rows_and_l2_by_hand() -> None:
     workshop = Workshop(examples(["a", "b"], [0, 1], [3.0, 0.0]), Settings(**WORDS), quiet)
     weights, bias = np.ones((2, 2), np.float32), np.zeros(2, np.float32)
-    _, loss, scale, _ = call(workshop, [0, 1], weights, bias, l2=0.1)
+    _, loss, scale, *_ = call(workshop, [0, 1], weights, bias, l2=0.1)
     # Two rows shrink the weights by e^(-2 * 0.1); the row of weight 3 steps 3 times as far.
     assert scale == pytest.approx(math.exp(-0.2), abs=1e-15)
     assert loss == pytest.approx(3 * math.log(2))
@@ -121,7 +124,7 @@ def test_weights_of_rows_and_l2_by_hand() -> None:
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("l2", [0.0, 1e-3])
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 20])
-@pytest.mark.parametrize("target", ["hard", "smoothed", "shares"])
+@pytest.mark.parametrize("target", ["hard", "smoothed", "shares", "z-loss"])
 def test_the_trainer_agrees_with_the_naive_one(target: str, classes: int, l2: float, weighted: bool) -> None:
     ex = random_examples(101, classes, seed=classes, weighted=weighted)
     smoothing = 0.1 if target == "smoothed" else 0.0
@@ -131,7 +134,8 @@ def test_the_trainer_agrees_with_the_naive_one(target: str, classes: int, l2: fl
         taught = lesson(labels, np.log(shares), temperature=1, classes=None, rows=101)
         np.testing.assert_allclose(taught.shares, shares, rtol=1e-5)
         ex = replace(ex, lesson=taught)
-    choice = Settings(word_ngrams=(1, 2), char_ngrams=((2, 3),), l2=l2, threads=2, seed=3)
+    z_loss = 0.05 if target == "z-loss" else 0.0
+    choice = Settings(word_ngrams=(1, 2), char_ngrams=((2, 3),), l2=l2, z_loss=z_loss, threads=2, seed=3)
     workshop = Workshop(ex, choice, quiet)
     rows = np.flatnonzero(np.arange(101) % 10 != 7).astype(np.uint32)  # a last batch that is not full
     plan = Plan(char_ngrams=(2, 3), learning_rate=1.0, epochs=3, label_smoothing=smoothing)
@@ -149,6 +153,7 @@ def test_the_trainer_agrees_with_the_naive_one(target: str, classes: int, l2: fl
         row_weights=ex.row_weights,
         shares=ex.shares,
         smoothing=smoothing,
+        z_loss=z_loss,
     )
     assert trained.losses == pytest.approx(losses, rel=1e-4)
     assert losses[-1] > 0.1  # there was something to learn to the end
@@ -183,7 +188,7 @@ def test_the_same_bits_for_any_number_of_threads_and_any_slices(classes: int, l2
         weights, bias = np.zeros(shape, np.float32), np.zeros(classes, np.float32)
         rest, seen, scale, loss = order, 0, 1.0, 0.0
         while len(rest):
-            done, part, scale, _ = call(
+            done, part, scale, *_ = call(
                 workshop, rest, weights, bias, total=700, seen=seen, scale=scale, batch=32, l2=l2,
                 threads=threads, budget=budget,
             )  # fmt: skip
@@ -393,9 +398,9 @@ def test_the_record_says_what_was_tried_and_is_the_same_for_the_same_call() -> N
     chosen = tried[plans.index(first["plan"])]
     assert chosen["log_loss"] == first["held_out"]["log_loss"]
     assert first["held_out"]["rows"] == 120
-    assert len(first["loss_per_epoch"]) == first["plan"]["epochs"]
-    assert first["loss_per_epoch"][0] <= math.log(3) * 1.1
-    assert first["loss_per_epoch"][-1] < first["loss_per_epoch"][0]
+    assert len(first["epochs"]) == first["plan"]["epochs"]
+    assert first["epochs"][0]["loss"] <= math.log(3) * 1.1
+    assert first["epochs"][-1]["loss"] < first["epochs"][0]["loss"]
 
 
 def test_the_fingerprint_tells_data_apart() -> None:
@@ -551,7 +556,7 @@ def test_weights_far_apart_give_finite_models(weight: list[float]) -> None:
     model = lt.TextClassifier().fit(texts, labels, sample_weight=weight)
     assert np.isfinite(model.model_.arrays["weights"]).all()
     assert np.isfinite(model.model_.arrays["bias"]).all()
-    assert all(math.isfinite(loss) for loss in model.training_["loss_per_epoch"])
+    assert all(math.isfinite(epoch["loss"]) for epoch in model.training_["epochs"])
 
 
 # -- what a person should look into ---------------------------------------------

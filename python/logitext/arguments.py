@@ -52,6 +52,17 @@ def check(params: Mapping[str, Any]) -> Settings:
     smoothing = _number("label_smoothing", params["label_smoothing"], above=-math.ulp(0.0))
     if smoothing is not None and smoothing >= 1:
         raise ValueError(f"label_smoothing must be below 1, got {params['label_smoothing']!r}")
+    z_loss = _number("z_loss", params["z_loss"], above=-math.ulp(0.0))
+    patience = params["early_stopping"]
+    if patience is not None and not (_is_whole(patience) and patience >= 1):
+        raise ValueError(
+            f"early_stopping must be a whole number of epochs from 1 on, or None, got {patience!r}"
+        )
+    minutes = params["minutes"]
+    if minutes is not None:
+        minutes = _number("minutes", minutes, above=0.0)
+        if minutes is None:
+            raise ValueError('minutes must be a number above 0 or None, got "auto"')
     seed = params["random_state"]
     if not (_is_whole(seed) and 0 <= seed < 2**32):
         raise ValueError(f"random_state must be an integer in [0, 2**32), got {seed!r}")
@@ -63,6 +74,9 @@ def check(params: Mapping[str, Any]) -> Settings:
         epochs=None if epochs is None else int(epochs),
         l2=l2 or 0.0,
         label_smoothing=smoothing,
+        z_loss=z_loss or 0.0,
+        early_stopping=None if patience is None else int(patience),
+        minutes=minutes,
         calibrate=params["calibration"] is not None,
         threads=thread_count(params["threads"]),
         seed=int(seed),

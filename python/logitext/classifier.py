@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from logitext import modelfile
 from logitext.arguments import check, from_json, row_weights, thread_count, to_json
+from logitext.epochs import Epoch
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
-from logitext.features import arrow_numbers, as_labels, as_texts
+from logitext.features import arrow_numbers, as_column, as_labels, as_texts
 from logitext.logits import argmax, softmax
 from logitext.model import Model, from_training
 from logitext.teaching import lesson
@@ -58,6 +59,15 @@ class TextClassifier:
     label_smoothing : float or "auto"
         Share of each target that all classes have in equal parts, below 1: keeps rows much
         alike from being driven ever further apart. "auto" is 0 or 0.1.
+    z_loss : float, default 0
+        Weight in the loss of the squared log-sum-exp of a row's logits: keeps them near
+        log-probabilities.
+    early_stopping : int or None
+        Epochs without a lower loss of the validation set after which training ends, with the
+        weights of the best epoch; `fit` then needs ``validation=``.
+    minutes : float or None
+        Time `fit` may take: the search is cut short and the step falls to 0 by then. The model
+        then depends on the speed of the machine.
     class_weight : mapping of label to weight, "balanced" or None
         Weight of each row's loss by its class.
     calibration : "auto" or None
@@ -104,6 +114,9 @@ class TextClassifier:
         epochs: int | Literal["auto"] = "auto",
         l2: float | Literal["auto"] = "auto",
         label_smoothing: float | Literal["auto"] = "auto",
+        z_loss: float = 0.0,
+        early_stopping: int | None = None,
+        minutes: float | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         calibration: Literal["auto"] | None = "auto",
         threads: int | None = None,
@@ -117,6 +130,9 @@ class TextClassifier:
         self.epochs = epochs
         self.l2 = l2
         self.label_smoothing = label_smoothing
+        self.z_loss = z_loss
+        self.early_stopping = early_stopping
+        self.minutes = minutes
         self.class_weight = class_weight
         self.calibration = calibration
         self.threads = threads
@@ -134,6 +150,9 @@ class TextClassifier:
         teacher_logits: Any = None,
         temperature: float = 1.0,
         classes: Any = None,
+        validation: tuple[Any, Any] | None = None,
+        callback: Callable[[Epoch], Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> Self:
         """Learn from labelled texts, or from what another model says of them.
@@ -152,6 +171,16 @@ class TextClassifier:
             The teacher's logits are divided by it first.
         classes : sorted list of labels, optional
             What the columns of `teacher_logits` mean, where the labels do not say it.
+        validation : (texts, labels), optional
+            Rows that are never trained on: settings and the temperature are chosen on them, and
+            their loss is taken after each epoch. Without them a part of `texts` is held out.
+        callback : callable, optional
+            Given an `Epoch` (loss, held-out loss, logits, gradient norm, share of saturated rows)
+            after each; training ends where it returns True.
+        checkpoint : path, optional
+            A file that keeps the state of training, about twice a minute and at its end. Where it
+            is there already, training goes on from it, to the same model. Remove it when the
+            model is saved.
         progress : callable, optional
             Told (what is being done, share of it done) as training goes.
 
@@ -165,7 +194,9 @@ class TextClassifier:
         ------
         ValueError
             If an argument is not as described, a text or label is null, a label is
-            empty, there is one class only, or training diverges.
+            empty, there is one class only, or training diverges; if a label of the validation set
+            is none of the classes; if `minutes` are too few for one epoch; if the checkpoint is
+            damaged or belongs to other data or settings.
 
         Examples
         --------
@@ -197,7 +228,15 @@ class TextClassifier:
             column, codes, weights = column.take(arrow_numbers(used)), codes[used], weights[used]
             taught = taught and taught.take(used.astype(np.uint32))
         tell = progress or (_print_progress if self.verbose else _silent)
-        made = fit(Examples(column, codes, len(names), weights, taught), settings, tell)
+        held = None
+        if validation is not None:
+            if taught:
+                raise ValueError("validation does not go together with teacher_logits")
+            held = _validation(validation, names)
+        elif self.early_stopping is not None:
+            raise ValueError("early_stopping needs a validation set: fit(..., validation=(texts, labels))")
+        examples = Examples(column, codes, len(names), weights, taught)
+        made = fit(examples, settings, tell, validation=held, callback=callback, checkpoint=checkpoint)
         arguments = to_json(self.get_params())
         self.model_ = from_training(
             *made, texts=column, classes=names, settings=settings, arguments=arguments
@@ -541,6 +580,27 @@ def load(path: str | os.PathLike[str], *, verify: bool | Literal["auto"] = "auto
     classifier = TextClassifier(**{name: value for name, value in arguments.items() if name in known})
     classifier.model_ = model
     return classifier._ready()
+
+
+def _validation(given: tuple[Any, Any], names: list[Any]) -> Examples:
+    if not (isinstance(given, tuple | list) and len(given) == 2):
+        raise ValueError(f"validation must be (texts, labels), got {type(given).__name__}")
+    try:
+        column = as_texts(given[0])
+        labels = as_column(given[1], "labels")
+    except ValueError as error:
+        raise ValueError(f"in validation, {error}") from error
+    if len(column) != len(labels) or not len(column):
+        counts = f"{len(column)} texts, {len(labels)} labels"
+        raise ValueError(f"validation must have rows, and a label for each text: {counts}")
+    index = {label: code for code, label in enumerate(names)}
+    codes = [index.get(label, -1) for label in labels.to_pylist()]
+    if -1 in codes:
+        row = codes.index(-1)
+        raise ValueError(
+            f"the validation label at row {row}, {labels[row].as_py()!r}, was never seen in training"
+        )
+    return Examples(column, np.array(codes, np.uint32), len(names), None)
 
 
 def _silent(what: str, share: float) -> None:

@@ -158,6 +158,26 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
 @click.option(
     "--temperature", metavar="T", type=_ABOVE_0, default=1.0, help="Divides the teacher's logits first."
 )
+@click.option("--z-loss", metavar="X", type=_FROM_0, default=0.0, help="Weight of the squared log-sum-exp.")
+@click.option(
+    "--validation",
+    metavar="FILE",
+    multiple=True,
+    help="Labelled rows never trained on: settings are chosen and probabilities calibrated on them. "
+    "May be given several times.",
+)
+@click.option(
+    "--early-stopping",
+    metavar="N",
+    type=_N,
+    help="End after N epochs without a lower validation loss; keep the best epoch.",
+)
+@click.option("--minutes", metavar="X", type=_ABOVE_0, help="Be done by then, reading not counted.")
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    help="Keep the state of training here, and go on from it where it is there; removed at the end.",
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
@@ -172,13 +192,15 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     logitext train news.csv -o news.safetensors
     logitext train part1.parquet part2.parquet --text body --label topic -o topics.safetensors
     logitext train judged.parquet --teacher logits -o fast.safetensors
+    logitext train big.parquet --minutes 5 --checkpoint big.part -o big.safetensors
     """
-    import pyarrow as pa
-
     from logitext import TextClassifier, screen
-    from logitext.tables import read_all
 
-    _check_output(output, *inputs)
+    _check_output(output, *inputs, *options["validation"])
+    if options["early_stopping"] and not options["validation"]:
+        raise click.UsageError("--early-stopping needs --validation FILE.")
+    if options["checkpoint"] is not None:
+        _check_output(options["checkpoint"], *inputs, *options["validation"])
     names = (
         "word_ngrams",
         "char_ngrams",
@@ -187,6 +209,9 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
         "epochs",
         "l2",
         "label_smoothing",
+        "z_loss",
+        "early_stopping",
+        "minutes",
         "threads",
     )
     model = TextClassifier(
@@ -198,15 +223,29 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     with screen.progress() as tell:
         taught = _taught(inputs, options)
         how = _how_to_read(options) | {"labelled": taught.pop("labelled", True)}
-        tables = [read_all(path, **how) for path in inputs]
-        texts = pa.chunked_array([chunk for texts, _ in tables for chunk in texts.chunks])
-        chunks = [chunk for _, labels in tables if labels is not None for chunk in labels.chunks]
-        kinds = sorted({str(chunk.type) for chunk in chunks})
-        if len(kinds) > 1:
-            raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(kinds)}")
-        model.fit(texts, pa.chunked_array(chunks) if chunks else None, progress=tell, **taught)
+        texts, labels = _read_together(inputs, how)
+        if options["validation"]:
+            taught["validation"] = _read_together(options["validation"], _how_to_read(options))
+        model.fit(texts, labels, checkpoint=options["checkpoint"], progress=tell, **taught)
         model.save(output)
+    if options["checkpoint"] is not None:
+        Path(options["checkpoint"]).unlink(missing_ok=True)
     screen.training_summary(model, time.perf_counter() - start, os.path.getsize(output), output)
+
+
+def _read_together(inputs: tuple[str, ...], how: dict[str, Any]) -> tuple[Any, Any]:
+    """Texts and, if wanted, labels of all inputs."""
+    import pyarrow as pa
+
+    from logitext.tables import read_all
+
+    tables = [read_all(path, **how) for path in inputs]
+    texts = pa.chunked_array([chunk for texts, _ in tables for chunk in texts.chunks])
+    chunks = [chunk for _, labels in tables if labels is not None for chunk in labels.chunks]
+    kinds = sorted({str(chunk.type) for chunk in chunks})
+    if len(kinds) > 1:
+        raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(kinds)}")
+    return texts, pa.chunked_array(chunks) if chunks else None
 
 
 def _taught(inputs: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
@@ -468,8 +507,9 @@ def _standard_input() -> str:
 @click.argument("model", metavar="MODEL")
 @click.option("--verify", is_flag=True, help="Read and check every byte, however large the file.")
 @click.option("--ngrams", metavar="N", type=_NAMED, default=8, help="How many to show of each class.")
+@click.option("--training", is_flag=True, help="How training went, epoch by epoch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole header as JSON.")
-def inspect(model: str, verify: bool, ngrams: int, as_json: bool) -> None:
+def inspect(model: str, verify: bool, ngrams: int, training: bool, as_json: bool) -> None:
     """Show what a model is: classes, settings, training record, strongest n-grams.
 
     \b
@@ -481,5 +521,8 @@ def inspect(model: str, verify: bool, ngrams: int, as_json: bool) -> None:
     classifier = load(model, verify=True if verify else "auto")
     if as_json:
         _print_json(classifier.model_.header)
+        return
+    if training:
+        screen.training_record(classifier)
         return
     screen.model_card(classifier, model, os.path.getsize(model), ngrams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -280,6 +280,8 @@ class Block:
     hashes: NDArray[np.uint64]
     document_frequency: NDArray[np.uint32]
     first_row: NDArray[np.uint32]
+    documents: int
+    """Texts they were counted in."""
     lists: _core.Lists
     least: int
     """Document frequency below which n-grams were dropped."""
@@ -306,6 +308,7 @@ def count_block(
     *,
     most: int,
     threads: int,
+    learn: int | None = None,
 ) -> Block:
     """Count the n-grams of one block and give each occurrence its value.
 
@@ -324,6 +327,8 @@ def count_block(
     most : int
         Largest number of n-grams to keep.
     threads : int
+    learn : int, optional
+        The n-grams of so many texts, from the first, are known; in the others they are looked up.
 
     Returns
     -------
@@ -334,9 +339,60 @@ def count_block(
     ValueError
         If a text is not valid UTF-8 (the message names the row).
     """
-    least = 1 if len(texts) < MANY_TEXTS else 2
-    counted = _core.count(buffers(texts), recipe(name, tokens, ngrams), name, least, max(most, 1), threads)
+    rows = len(texts)
+    known = rows if learn is None else learn
+    least = 1 if known < MANY_TEXTS else 2
+    learned = texts.slice(0, known)
+    counted = _core.count(buffers(learned), recipe(name, tokens, ngrams), name, least, max(most, 1), threads)
     hashes, document_frequency, first_row, indptr, indices, counts, dropped, least = counted
-    values = _core.values(document_frequency, indptr, indices, counts, dropped, len(texts), threads)
+    values = _core.values(document_frequency, indptr, indices, counts, dropped, known, threads)
     lists = (hashes, indptr, indices, values)
-    return Block(name, tokens, ngrams, hashes, document_frequency, first_row, lists, least)
+    block = Block(name, tokens, ngrams, hashes, document_frequency, first_row, known, lists, least)
+    if known == rows:
+        return block
+    return replace(block, lists=_joined(lists, look_up(texts.slice(known), block, threads=threads)))
+
+
+def look_up(texts: pa.LargeStringArray, block: Block, *, threads: int) -> _core.Lists:
+    """Find a block's n-grams in other texts.
+
+    Parameters
+    ----------
+    texts : pyarrow.LargeStringArray
+    block : Block
+    threads : int
+
+    Returns
+    -------
+    hashes, indptr, indices, values
+        As `Block.lists`.
+
+    Raises
+    ------
+    ValueError
+        If a text is not valid UTF-8 (the message names the row).
+    """
+    known = (block.hashes, _core.buckets(block.hashes))
+    found = _core.look_up(buffers(texts), block.recipe, block.name, *known, threads)
+    values = _core.values(block.document_frequency, *found, block.documents, threads)
+    return (block.hashes, found[0], found[1], values)
+
+
+SHARDS = 8
+"""As in ``rust/count.rs``."""
+
+
+def _joined(first: _core.Lists, second: _core.Lists) -> _core.Lists:
+    """The lists of some texts and of others after them: shard by shard."""
+    hashes, *_ = first
+    begins = [lists[1].reshape(SHARDS, -1) for lists in (first, second)]
+    shards = [
+        (lists, slice(int(begin[s, 0]), int(begin[s, -1])))
+        for s in range(SHARDS)
+        for lists, begin in zip((first, second), begins, strict=True)
+    ]
+    indices, values = (np.concatenate([lists[i][at] for lists, at in shards]) for i in (2, 3))
+    lengths = np.concatenate([np.diff(begin, axis=1) for begin in begins], axis=1)
+    ends = np.cumsum(lengths).reshape(SHARDS, -1)
+    indptr = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
+    return (hashes, indptr.reshape(-1), indices, values)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from logitext import _core, modelfile
+from logitext.cautions import cautions
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
 from logitext.workshop import Settings, Trained
@@ -171,7 +172,7 @@ def from_training(
         },
         "calibration": {"method": "temperature", "temperature": temperature} if settings.calibrate else None,
         "settings": arguments,
-        "training": record,
+        "training": {**record, "warnings": cautions(record, classes)},
     }
     return Model(arrays, header)
 

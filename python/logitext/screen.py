@@ -114,21 +114,16 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
         rows.append(("held-out accuracy", "none: too few different texts to hold any out"))
     if held_out and "agreement" in held_out:
         rows.append(("agrees with teacher", f"{held_out['agreement']:.4f} of held-out decisions"))
-    rows += [("warning", sentence) for sentence in _warnings(model)]
+    rows += [("warning", sentence) for sentence in record.get("warnings", [])]
     rows.append(("model", f"{path} ({size(model_bytes)})"))
     show(_facts(rows))
 
 
-def _warnings(model: TextClassifier) -> list[str]:
-    """What in the record a person should look into; models of earlier builds say nothing."""
-    record, found = model.training_, []
-    if record.get("contradictions"):
-        found.append(f"{number(record['contradictions'])} rows have the same text as one of another class")
-    if never := record.get("never_predicted"):
-        names = ", ".join(shortened(str(model.classes_[code])) for code in never[:5])
-        more = f" and {len(never) - 5} more" if len(never) > 5 else ""
-        found.append(f"no held-out row was taken for {names}{more}")
-    return found
+def _losses(record: dict[str, Any]) -> list[float]:
+    """The loss of each epoch; the first builds kept nothing else."""
+    if "loss_per_epoch" in record:
+        return list(record["loss_per_epoch"])
+    return [epoch["loss"] for epoch in record["epochs"]]
 
 
 def _plan(plan: dict[str, Any]) -> str:
@@ -275,14 +270,42 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
             f"{_plan(plan)}, batches of {record['batch']}",
         ),
         ("tried", f"{len(record['search'])} plans on held-out rows"),
-        ("training loss", " ".join(f"{loss:.3f}" for loss in record["loss_per_epoch"])),
+        ("training loss", " ".join(f"{loss:.3f}" for loss in _losses(record))),
     ]
     if held_out:
         measured = f"accuracy {held_out['accuracy']:.4f}, log loss {held_out['log_loss']:.4f} nats"
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
-    rows += [("warning", sentence) for sentence in _warnings(model)]
+    rows += [("warning", sentence) for sentence in record.get("warnings", [])]
     strongest = _table("class", "strongest n-grams")
     for label in model.classes_.tolist()[:MOST_CLASSES]:
         names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))
         strongest.add_row(plain(label), Text(" ").join(names))
     show(_facts(rows), strongest, *_cut(len(model.classes_)))
+
+
+def training_record(model: TextClassifier) -> None:
+    """Print how training went, epoch by epoch, and draw the loss."""
+    record = model.training_
+    epochs: list[dict[str, Any]] = record.get("epochs") or [{"loss": loss} for loss in _losses(record)]
+    table = _table(
+        "epoch>", "loss>", "held-out loss>", "largest logit>", "typical logit>", "gradient norm>",
+        "saturated rows>", "loss",
+    )  # fmt: skip
+    most = max((epoch["loss"] for epoch in epochs), default=0.0) or 1.0
+    for at, epoch in enumerate(epochs, 1):
+        names = ("loss", "held_out_loss", "largest_logit", "typical_logit", "gradient_norm")
+        figures = ("" if epoch.get(name) is None else f"{epoch[name]:.4g}" for name in names)
+        saturated = f"{epoch['saturated']:.1%}" if "saturated" in epoch else ""
+        table.add_row(str(at), *figures, saturated, bar(max(epoch["loss"], 0.0) / most))
+    tried = _table("tried on held-out rows", "log loss>")
+    for plan in record["search"]:
+        chars = (
+            "no characters"
+            if plan["char_ngrams"] is None
+            else "characters {}–{}".format(*plan["char_ngrams"])
+        )
+        loss = "diverged" if plan["log_loss"] is None else f"{plan['log_loss']:.4f}"
+        tried.add_row(f"{chars}, {_plan(plan)}", loss)
+    rows = [("chosen", _plan(record["plan"]))]
+    rows += [("warning", sentence) for sentence in record.get("warnings", [])]
+    show(_facts(rows), table, *([tried] if tried.row_count else []))

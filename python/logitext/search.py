@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from logitext import _core
 from logitext.calibration import fit_temperature
+from logitext.epochs import OutOfTimeError, Watch
 from logitext.evaluation import accuracy, log_loss
 from logitext.logits import argmax
-from logitext.workshop import DivergedError, Examples, Plan, Range, Settings, Workshop
+from logitext.workshop import UNWATCHED, DivergedError, Examples, Plan, Range, Settings, Workshop
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -24,6 +26,8 @@ CHARS_GAIN = 0.01
 """Character n-grams cost several times the work: they must lower the log loss by this share."""
 FEW = 5
 """Held-out rows from which on it says something that none of them was recognised."""
+WATCHED = 1000
+"""Held-out rows whose loss is taken after each epoch."""
 SMOOTHING = 0.1
 """Usual label smoothing: rows much alike are then not driven ever further apart."""
 LARGER_STEP_GAIN = 0.01
@@ -75,6 +79,8 @@ class HeldOut:
     logits: F32
     temperature: float = 1.0
     log_loss: float = math.inf
+    curve: list[float] = field(default_factory=list)
+    """Log loss after each epoch, of some of the rows."""
 
     @property
     def codes(self) -> U32:
@@ -110,14 +116,33 @@ class HeldOut:
         return found
 
 
+def watch(examples: Examples, rows: U32, most: int = WATCHED, **more: Any) -> Watch:
+    """Watch the log loss of held-out rows, after one temperature: of at most so many, evenly chosen."""
+    some = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.intp)]
+
+    def loss(logits: F32) -> float:
+        return HeldOut(examples, some, logits).calibrate().log_loss
+
+    return Watch(some, loss, **more)
+
+
 class Search:
     """Tries plans on held-out rows and remembers what each gave."""
 
     ENOUGH = 1000
     """Folds are evaluated until so many rows were held out."""
 
-    def __init__(self, workshop: Workshop, part: NDArray[np.int64], folds: int, *, partial: bool) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        part: NDArray[np.int64],
+        folds: int,
+        *,
+        partial: bool,
+        until: float | None = None,
+    ) -> None:
         self.workshop = workshop
+        self.until = until
         self.part = part
         self.gain = LARGER_STEP_GAIN if partial else 0.0
         largest = max(1, int((part >= 0).sum()) // folds)
@@ -127,23 +152,36 @@ class Search:
     def loss(self, plan: Plan) -> float:
         """Log loss on held-out rows after one temperature; infinite if training diverged."""
         if plan not in self.tried:
+            if self.until is not None and self.tried and time.monotonic() >= self.until:
+                return math.inf
             try:
                 self.tried[plan] = self._hold_out(plan).calibrate()
-            except DivergedError:
+            except (DivergedError, OutOfTimeError):
                 self.tried[plan] = None
         held_out = self.tried[plan]
         return math.inf if held_out is None else held_out.log_loss
 
     def _hold_out(self, plan: Plan) -> HeldOut:
-        logits, rows = [], []
+        logits: list[F32] = []
+        rows: list[U32] = []
+        curve: list[float] = []
         for fold in self.folds:
             held = np.flatnonzero(self.part == fold).astype(np.uint32)
             rest = np.flatnonzero(self.part != fold).astype(np.uint32)
             if len(held) and len(rest):
-                trained = self.workshop.train(plan, rest, "choosing")
+                watched = watch(self.workshop.examples, held, until=self.until)
+                trained = self.workshop.train(plan, rest, "choosing", watched if not rows else UNWATCHED)
+                curve = curve or [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
                 logits.append(self.workshop.logits(trained, held))
                 rows.append(held)
-        return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits))
+        return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits), curve=curve)
+
+    def held_out(self, plan: Plan) -> HeldOut | None:
+        """What a plan gave on held-out rows; the best there is, if there was no time for it."""
+        self.loss(plan)
+        found = self.tried.get(plan)
+        others = (held for held in self.tried.values() if held is not None)
+        return found or min(others, key=lambda held: held.log_loss, default=None)
 
     def best(self) -> Plan:
         """Walk downhill from the usual plan: blocks, then step size, then smoothing.

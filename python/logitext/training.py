@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, replace
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from logitext import _core
+from logitext.checkpoints import Checkpoint
+from logitext.epochs import Epoch, OutOfTimeError, Watch
 from logitext.features import buffers
-from logitext.search import HeldOut, Search, deal, usual_plan
+from logitext.search import HeldOut, Search, deal, usual_plan, watch
 from logitext.workshop import DivergedError, Examples, Plan, Progress, Settings, Trained, Workshop
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
+    from os import PathLike
+
     from numpy.typing import NDArray
 
     from logitext.workshop import U32
@@ -28,9 +36,48 @@ if TYPE_CHECKING:
 SEARCH_ROWS = 8000
 SEARCH_BYTES = 8 << 20
 FOLDS = 5
+VALIDATED = 10_000
+"""Rows of a validation set whose loss is taken after each epoch."""
 
 
-def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Trained, float, dict[str, Any]]:
+@dataclass
+class Choice:
+    """What is known before the last training."""
+
+    plan: Plan
+    temperature: float = 1.0
+    held_out: dict[str, Any] | None = None
+    never_predicted: list[int] = field(default_factory=list)
+    curve: list[float] = field(default_factory=list)
+    """Held-out log loss after each epoch of the training that gave the temperature."""
+    tried: list[dict[str, Any]] = field(default_factory=list)
+
+    def learn_from(self, held_out: HeldOut, *, calibrate: bool) -> None:
+        """Take temperature and figures from held-out rows."""
+        self.temperature = held_out.temperature if calibrate else 1.0
+        self.held_out = held_out.record(self.temperature)
+        self.never_predicted = held_out.never_predicted()
+        self.curve = held_out.curve
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {**asdict(self), "plan": self.plan.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Choice:
+        """Return what `to_json` made JSON of."""
+        return cls(**{**value, "plan": Plan.from_json(value["plan"])})
+
+
+def fit(
+    examples: Examples,
+    settings: Settings,
+    progress: Progress,
+    *,
+    validation: Examples | None = None,
+    callback: Callable[[Epoch], Any] | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+) -> tuple[Trained, float, dict[str, Any]]:
     """Choose a plan, fit the temperature, and train on all rows.
 
     Parameters
@@ -39,6 +86,12 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     settings : Settings
     progress : callable
         Called with what is being done and which share of it is.
+    validation : Examples, optional
+        Held out from everything: plan and temperature are chosen on them.
+    callback : callable, optional
+        Told of each epoch of the last training; that ends where it returns True.
+    checkpoint : path, optional
+        File to go on from, if it is there, and to keep what is done in.
 
     Returns
     -------
@@ -51,69 +104,143 @@ def fit(examples: Examples, settings: Settings, progress: Progress) -> tuple[Tra
     Raises
     ------
     ValueError
-        If a text is not valid UTF-8, or training diverges at the given learning rate.
+        If a text is not valid UTF-8, training diverges at the given learning rate, the time is
+        too short for an epoch, or the checkpoint belongs to another training.
     """
+    until = None if settings.minutes is None else time.monotonic() + 60 * settings.minutes
     rows = len(examples)
-    whole = Workshop(examples, settings, progress)
-    fingerprints = _core.fingerprints(buffers(examples.texts))
-    offsets, _ = buffers(examples.texts)
-    size = int(offsets[-1] - offsets[0])
-    # The search sees one of `share` parts of large data: it costs as much as one training.
-    share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
-    part = deal(examples.codes, fingerprints, FOLDS * share, settings.seed)
-    plan = usual_plan(settings)
-    temperature, held_out, tried = 1.0, None, {}
-    chosen = (settings.learning_rate, settings.epochs, settings.label_smoothing)
-    fixed = len(settings.char_ngrams) == 1 and None not in chosen
-    if (part >= 0).any() and (settings.calibrate or not fixed):
-        if share == 1:
-            search = Search(whole, part, FOLDS, partial=False)
-        else:
-            subset = np.flatnonzero(part < FOLDS).astype(np.uint32)
-            some = Workshop(examples.take(subset), settings, progress)
-            search = Search(some, part[subset], FOLDS, partial=True)
-        plan = plan if fixed else search.best()
-        if settings.calibrate and share > 1:
-            held_out = _hold_out_of_all(whole, plan, part)
-        elif search.loss(plan) < math.inf:
-            held_out = search.tried[plan]
-        tried = search.tried
-    if settings.calibrate and held_out is not None:
-        temperature = held_out.temperature
-    everything = np.arange(rows, dtype=np.uint32)
-    plan, trained = _train_steadily(whole, plan, everything, "training")
+    everything = examples if validation is None else examples.join(validation)
+    whole = Workshop(everything, settings, progress, learn=rows)
+    fingerprints = _core.fingerprints(buffers(everything.texts))
+    fingerprint = _fingerprint(fingerprints, everything)
+    keeper, choice = None, None
+    if checkpoint is not None:
+        keeper = Checkpoint(checkpoint, [_core.__version__, fingerprint, rows, _lasting(settings)])
+        keeper.load()
+        if "choice" in keeper.state:
+            choice = Choice.from_json(keeper.state["choice"])
+    if choice is None:
+        choice = _choose(whole, fingerprints, until)
+        if keeper is not None:
+            keeper.keep(choice=choice.to_json())
+    held = np.arange(rows, len(everything), dtype=np.uint32)
+    watched = watch(everything, held, VALIDATED) if len(held) else Watch()
+    watched = replace(watched, callback=callback, until=until, checkpoint=keeper)
+    if len(held):
+        watched = replace(watched, patience=settings.early_stopping)
+    learned = np.arange(rows, dtype=np.uint32)
+    plan, trained = _train_steadily(whole, choice.plan, learned, "training", watched)
+    if len(held):
+        held_out = HeldOut(everything, held, whole.logits(trained, held)).calibrate()
+        choice.learn_from(held_out, calibrate=settings.calibrate)
+    return trained, choice.temperature, _record(whole, fingerprints, fingerprint, choice, plan, trained)
+
+
+def _record(
+    whole: Workshop,
+    fingerprints: NDArray[np.uint64],
+    fingerprint: str,
+    choice: Choice,
+    plan: Plan,
+    trained: Trained,
+) -> dict[str, Any]:
+    rows, everything = whole.learn, whole.examples
+    epochs = [asdict(epoch) for epoch in trained.epochs]
+    if len(choice.curve) == len(epochs) and plan == choice.plan:
+        for epoch, loss in zip(epochs, choice.curve, strict=True):
+            epoch["held_out_loss"] = loss
     record: dict[str, Any] = {
         "rows": rows,
-        "text_bytes": size,
-        "fingerprint": _fingerprint(fingerprints, examples),
-        "plan": _as_json(plan),
+        "text_bytes": _size(everything.texts.slice(0, rows)),
+        "fingerprint": fingerprint,
+        "plan": plan.to_json(),
         "batch": whole.batch,
         "least_document_frequency": {block.name: block.least for block in trained.blocks},
-        "loss_per_epoch": trained.losses,
-        "search": [{**_as_json(p), "log_loss": h.log_loss if h else None} for p, h in tried.items()],
-        "held_out": held_out and held_out.record(temperature),
-        "contradictions": _contradictions(fingerprints, examples),
-        "never_predicted": held_out.never_predicted() if held_out else [],
+        "epochs": epochs,
+        "search": choice.tried,
+        "held_out": choice.held_out,
+        "contradictions": _contradictions(fingerprints[:rows], everything.codes[:rows]),
+        "never_predicted": choice.never_predicted,
     }
-    if examples.lesson is not None:
-        taught = {"temperature": examples.lesson.temperature, "labelled_rows": examples.lesson.labelled}
+    if rows < len(everything):
+        known = np.isin(fingerprints[rows:], fingerprints[:rows])
+        record["validation"] = {"rows": len(everything) - rows, "trained_on": int(known.sum())}
+    if everything.lesson is not None:
+        taught = {"temperature": everything.lesson.temperature, "labelled_rows": everything.lesson.labelled}
         record["teacher"] = taught
-    return trained, temperature, record
+    return record
 
 
-def _contradictions(fingerprints: NDArray[np.uint64], examples: Examples) -> int:
+def _choose(whole: Workshop, fingerprints: NDArray[np.uint64], until: float | None) -> Choice:
+    """Search for a plan, on a part of large data, and take the temperature from rows held out."""
+    settings, examples, rows = whole.settings, whole.examples, whole.learn
+    choice = Choice(usual_plan(settings))
+    chosen = (settings.learning_rate, settings.epochs, settings.label_smoothing)
+    fixed = len(settings.char_ngrams) == 1 and None not in chosen
+    validated = rows < len(examples)
+    if fixed and (validated or not settings.calibrate):
+        return choice
+    # The search sees one of `share` parts of large data: it costs as much as one training.
+    size = _size(examples.texts.slice(0, rows))
+    share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
+    part = deal(examples.codes[:rows], fingerprints[:rows], FOLDS * share, settings.seed)
+    if not (validated or (part >= 0).any()):
+        return choice
+    subset = np.flatnonzero(part < FOLDS).astype(np.uint32)
+    held, folds = part[subset], FOLDS
+    if validated:
+        given = np.arange(rows, len(examples), dtype=np.uint32)
+        held = np.concatenate([np.full(len(subset), -1), np.zeros(len(given), np.int64)])
+        subset, learned, folds = np.concatenate([subset, given]), len(subset), 1
+    else:
+        learned = len(subset)
+    some = whole
+    if len(subset) < len(examples):
+        some = Workshop(examples.take(subset), settings, whole.progress, learn=learned)
+    search = Search(some, held, folds, partial=share > 1, until=_share_of_time(0.5, until))
+    if not fixed:
+        choice.plan = search.best()
+    held_out = None
+    if settings.calibrate and not validated:
+        if share > 1:
+            with suppress(OutOfTimeError):
+                held_out = _hold_out_of_all(whole, choice.plan, part, _share_of_time(0.5, until))
+        held_out = held_out or search.held_out(choice.plan)
+    choice.tried = [
+        {**plan.to_json(), "log_loss": held.log_loss if held else None} for plan, held in search.tried.items()
+    ]
+    if held_out is not None:
+        choice.learn_from(held_out, calibrate=settings.calibrate)
+    return choice
+
+
+def _share_of_time(share: float, until: float | None) -> float | None:
+    now = time.monotonic()
+    return None if until is None else now + share * (until - now)
+
+
+def _lasting(settings: Settings) -> dict[str, Any]:
+    """The settings that make another model."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("threads", "minutes")}
+
+
+def _size(texts: pa.LargeStringArray) -> int:
+    offsets, _ = buffers(texts)
+    return int(offsets[-1] - offsets[0])
+
+
+def _contradictions(fingerprints: NDArray[np.uint64], codes: U32) -> int:
     """Rows whose text stands elsewhere with another class."""
     _, group = np.unique(fingerprints, return_inverse=True)
-    pairs = np.unique(group.astype(np.int64) * examples.classes + examples.codes)
-    classes = np.bincount(pairs // examples.classes)
-    return int((classes[group] > 1).sum())
+    classes = int(codes.max()) + 1
+    pairs = np.unique(group.astype(np.int64) * classes + codes)
+    several = np.bincount(pairs // classes) > 1
+    return int(several[group].sum())
 
 
-def _as_json(plan: Plan) -> dict[str, Any]:
-    return {**asdict(plan), "char_ngrams": plan.char_ngrams and list(plan.char_ngrams)}
-
-
-def _train_steadily(whole: Workshop, plan: Plan, rows: U32, what: str) -> tuple[Plan, Trained]:
+def _train_steadily(
+    whole: Workshop, plan: Plan, rows: U32, what: str, watched: Watch
+) -> tuple[Plan, Trained]:
     """Train; where the step size is ours and proves too large, again with a smaller one.
 
     Too large is one that diverges, or leaves the rows it learned from worse than guessed:
@@ -124,7 +251,7 @@ def _train_steadily(whole: Workshop, plan: Plan, rows: U32, what: str) -> tuple[
     while True:
         retry = ours and plan.learning_rate > 1e-3
         try:
-            trained = whole.train(plan, rows, what)
+            trained = whole.train(plan, rows, what, watched)
             if not retry or trained.losses[-1] <= 1.01 * math.log(whole.examples.classes):
                 return plan, trained
         except DivergedError:
@@ -133,15 +260,17 @@ def _train_steadily(whole: Workshop, plan: Plan, rows: U32, what: str) -> tuple[
         plan = replace(plan, learning_rate=plan.learning_rate / 4)
 
 
-def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64]) -> HeldOut:
+def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64], until: float | None) -> HeldOut:
     """Hold a tenth of the rows out, at most 10,000, from a training on all others."""
     parts = int(part.max()) + 1
     size = max(1, int((part >= 0).sum()) // parts)
     held_parts = max(1, min(parts // 10, 10_000 // size))
     held = np.flatnonzero((part >= 0) & (part < held_parts)).astype(np.uint32)
     rest = np.flatnonzero((part < 0) | (part >= held_parts)).astype(np.uint32)
-    _, trained = _train_steadily(whole, plan, rest, "calibrating")
-    return HeldOut(whole.examples, held, whole.logits(trained, held)).calibrate()
+    watched = watch(whole.examples, held, until=until)
+    _, trained = _train_steadily(whole, plan, rest, "calibrating", watched)
+    curve = [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
+    return HeldOut(whole.examples, held, whole.logits(trained, held), curve=curve).calibrate()
 
 
 def _fingerprint(fingerprints: NDArray[np.uint64], examples: Examples) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from logitext import _core
+from logitext.checkpoints import Checkpoint, CheckpointError
+from logitext.epochs import Clock, Epoch, OutOfTimeError, Standing, Watch
 from logitext.features import Block, arrow_numbers, count_block
 from logitext.teaching import Lesson
 
@@ -55,6 +57,9 @@ class Settings:
     epochs: int | None = None
     l2: float = 0.0
     label_smoothing: float | None = None
+    z_loss: float = 0.0
+    early_stopping: int | None = None
+    minutes: float | None = None
     calibrate: bool = True
     threads: int = 1
     seed: int = 0
@@ -69,6 +74,15 @@ class Plan:
     epochs: int
     label_smoothing: float = 0.0
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {**asdict(self), "char_ngrams": self.char_ngrams and list(self.char_ngrams)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Return what `to_json` made JSON of."""
+        return cls(**{**value, "char_ngrams": value["char_ngrams"] and tuple(value["char_ngrams"])})
+
 
 @dataclass
 class Trained:
@@ -77,7 +91,12 @@ class Trained:
     blocks: list[Block]
     weights: F32  # (n_features, n_classes)
     bias: F32  # (n_classes,)
-    losses: list[float] = field(default_factory=list)  # per epoch, before each row's step
+    epochs: list[Epoch] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each epoch."""
+        return [epoch.loss for epoch in self.epochs]
 
 
 class DivergedError(ValueError):
@@ -103,20 +122,35 @@ class Examples:
         lesson = None if self.lesson is None else self.lesson.take(rows)
         return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights, lesson)
 
+    def join(self, other: Examples) -> Examples:
+        """Return these and, after them, others of weight 1. A lesson is not joined."""
+        weights = self.row_weights
+        if weights is not None:
+            weights = np.concatenate([weights, np.ones(len(other), np.float32)])
+        texts = pa.concat_arrays([self.texts, other.texts])
+        return Examples(texts, np.concatenate([self.codes, other.codes]), self.classes, weights)
+
     @property
     def shares(self) -> F32 | None:
         """(n, classes): soft targets."""
         return None if self.lesson is None else self.lesson.shares
 
 
+UNWATCHED = Watch()
+
+
 class Workshop:
     """Some texts with their features, counted once and trained on many times."""
 
-    def __init__(self, examples: Examples, settings: Settings, progress: Progress) -> None:
+    def __init__(
+        self, examples: Examples, settings: Settings, progress: Progress, *, learn: int | None = None
+    ) -> None:
+        # The first `learn` rows are those to learn from, whose n-grams are known; others are only held out.
         self.examples = examples
         self.settings = settings
         self.progress = progress
-        self.batch = batch_size(len(examples))
+        self.learn = len(examples) if learn is None else learn
+        self.batch = batch_size(self.learn)
         self._counted: dict[tuple[str, Range], Block] = {}
 
     def blocks(self, chars: Range | None) -> list[Block]:
@@ -129,55 +163,125 @@ class Workshop:
         for name, ngrams in wanted:
             if ngrams and (name, ngrams) not in self._counted:
                 self.progress(f"counting {name}", 0.0)
+                how = {"most": most, "threads": settings.threads, "learn": self.learn}
                 self._counted[name, ngrams] = count_block(
-                    self.examples.texts, settings.tokens, name, ngrams, most=most, threads=settings.threads
+                    self.examples.texts, settings.tokens, name, ngrams, **how
                 )
         return [self._counted[name, ngrams] for name, ngrams in wanted if ngrams]
 
-    def train(self, plan: Plan, rows: U32, what: str) -> Trained:
-        """Train on some rows. Raises DivergedError when numbers leave the finite."""
+    def train(self, plan: Plan, rows: U32, what: str, watch: Watch = UNWATCHED) -> Trained:
+        """Train on some rows.
+
+        Raises
+        ------
+        DivergedError
+            When numbers leave the finite.
+        OutOfTimeError
+            When the time is over before all rows were seen once.
+        """
         blocks = self.blocks(plan.char_ngrams)
         shape = (sum(map(len, blocks)), self.examples.classes)
         trained = Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
-        for epoch, loss in enumerate(self._epochs(trained, plan, rows), 1):
-            trained.losses.append(loss)
-            self.progress(what, epoch / plan.epochs)
-        return trained
+        standing, best = Standing(), None
+        if watch.checkpoint is not None:
+            standing, trained, best = _resumed(watch.checkpoint, plan, trained)
+        clock = Clock(watch.until, len(rows) * plan.epochs)
+        while len(standing.epochs) < plan.epochs and not clock.over and not standing.over:
+            for _ in self._slices(trained, standing, plan, rows, what, clock):
+                if watch.checkpoint is not None and watch.checkpoint.due:
+                    _keep(watch.checkpoint, plan, trained, standing, best)
+            if not standing.epochs and standing.sums.rows < len(rows):
+                seen = f"{standing.sums.rows / len(rows):.0%} of the rows were seen"
+                raise OutOfTimeError(f"the time budget is too short for one epoch: {seen}")
+            if not standing.sums.rows:
+                break
+            if standing.scale != 1.0:
+                trained.weights *= np.float32(standing.scale)
+                standing.scale = 1.0
+            self._check(trained, plan)
+            found = None
+            if watch.rows is not None and watch.loss is not None:
+                found = watch.loss(self.logits(trained, watch.rows))
+            standing.end(self.examples.classes, found)
+            if watch.patience is not None:
+                if standing.best == len(standing.epochs):
+                    best = replace(trained, weights=trained.weights.copy(), bias=trained.bias.copy())
+                standing.over = len(standing.epochs) >= standing.best + watch.patience
+            if watch.callback is not None and watch.callback(standing.epochs[-1]) is True:
+                standing.over = True
+        if watch.checkpoint is not None:
+            _keep(watch.checkpoint, plan, trained, standing, best)
+        return replace(best or trained, epochs=standing.epochs)
 
-    def _epochs(self, trained: Trained, plan: Plan, rows: U32) -> Iterator[float]:
+    def _slices(
+        self, trained: Trained, standing: Standing, plan: Plan, rows: U32, what: str, clock: Clock
+    ) -> Iterator[None]:
+        """Go through the rows once, or through what is left of them and of the time, slice by slice."""
+        examples, settings = self.examples, self.settings
         lists = [block.lists for block in trained.blocks]
-        total, seen, scale = len(rows) * plan.epochs, 0, 1.0
-        weight = (
-            len(rows) if self.examples.row_weights is None else float(self.examples.row_weights[rows].sum())
-        )
-        for epoch in range(plan.epochs):
-            order = rows[_core.shuffle(len(rows), (self.settings.seed << 20) + epoch)]
-            loss = 0.0
-            while len(order):
-                done, part, scale, finite = _core.train(
-                    lists, self.examples.codes, self.examples.row_weights, self.examples.shares, order,
-                    learning_rate=plan.learning_rate, l2=self.settings.l2,
-                    smoothing=plan.label_smoothing, batch=self.batch,
-                    seen=seen, total=total, scale=scale, weights=trained.weights, bias=trained.bias,
-                    threads=self.settings.threads, budget=SLICE_SECONDS,
-                )  # fmt: skip
-                loss, seen, order = loss + part, seen + done, order[done:]
-                if not (finite and math.isfinite(scale) and scale > 0):
-                    raise DivergedError(
-                        f"training diverged at learning rate {plan.learning_rate:g}: choose a smaller one"
-                    )
-            yield loss / weight if weight else 0.0
-        if scale != 1.0:
-            trained.weights *= np.float32(scale)
+        epoch = len(standing.epochs)
+        order = rows[_core.shuffle(len(rows), (settings.seed << 20) + epoch)]
+        while standing.sums.rows < len(rows):
+            seen = epoch * len(rows) + standing.sums.rows
+            total = clock.rows(seen)
+            rest = order[standing.sums.rows :][: total - seen]
+            if not len(rest):
+                break
+            part = _core.train(
+                lists, examples.codes, examples.row_weights, examples.shares, rest,
+                learning_rate=plan.learning_rate, l2=settings.l2,
+                smoothing=plan.label_smoothing, z_loss=settings.z_loss, batch=self.batch,
+                seen=seen, total=total, scale=standing.scale, weights=trained.weights, bias=trained.bias,
+                threads=settings.threads, budget=SLICE_SECONDS,
+            )  # fmt: skip
+            done, loss, scale, finite, signs = part
+            weights = examples.row_weights
+            weight = done if weights is None else float(weights[rest[:done]].sum(dtype=np.float64))
+            standing.sums.add(done, weight, loss, signs)
+            standing.scale = scale
+            self.progress(what, (seen + done) / total)
+            if not (finite and math.isfinite(scale) and scale > 0):
+                raise DivergedError(_diverged(plan))
+            yield
+
+    def _check(self, trained: Trained, plan: Plan) -> None:
         if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
-            raise DivergedError(
-                f"training diverged at learning rate {plan.learning_rate:g}: choose a smaller one"
-            )
+            raise DivergedError(_diverged(plan))
 
     def logits(self, trained: Trained, rows: U32) -> F32:
         """Return logits of some rows, from their counted features."""
         lists = [block.lists for block in trained.blocks]
         return _core.sparse_logits(lists, rows, trained.weights, trained.bias, self.settings.threads)
+
+
+def _keep(
+    checkpoint: Checkpoint, plan: Plan, trained: Trained, standing: Standing, best: Trained | None
+) -> None:
+    arrays = {"weights": trained.weights, "bias": trained.bias}
+    if best is not None:
+        arrays |= {"best_weights": best.weights, "best_bias": best.bias}
+    checkpoint.save(arrays, training=plan.to_json(), standing=standing.to_json())
+
+
+def _resumed(
+    checkpoint: Checkpoint, plan: Plan, trained: Trained
+) -> tuple[Standing, Trained, Trained | None]:
+    """Where the checkpoint stands with this plan: at the beginning, if it does not know it."""
+    arrays = checkpoint.load()
+    if not arrays or checkpoint.state.get("training") != plan.to_json():
+        return Standing(), trained, None
+    found = []
+    for names in (("weights", "bias"), ("best_weights", "best_bias")):
+        if names[0] in arrays:
+            weights, bias = (np.array(arrays[name]) for name in names)
+            if weights.shape != trained.weights.shape or bias.shape != trained.bias.shape:
+                raise CheckpointError(f"{checkpoint.path}: its arrays do not fit the data")
+            found.append(replace(trained, weights=weights, bias=bias))
+    return Standing.from_json(checkpoint.state["standing"]), found[0], found[1] if len(found) > 1 else None
+
+
+def _diverged(plan: Plan) -> str:
+    return f"training diverged at learning rate {plan.learning_rate:g}: choose a smaller one"
 
 
 def _finite(weights: F32) -> bool:
