@@ -99,7 +99,7 @@ def test_validation_rows_that_are_trained_on_are_told() -> None:
     [
         ((["a", "b"], ["k0", "zz"]), "label at row 1, 'zz', was never seen in training"),
         ((["a"], ["k0", "k1"]), "1 texts, 2 labels"),
-        (([], []), "must have rows"),
+        (([], []), "in validation, there must be rows"),
         ((["a", None], ["k0", "k1"]), "in validation, the text at row 1 is null"),
         (["a"], r"must be \(texts, labels\), got list"),
         ("ab", r"must be \(texts, labels\), got str"),

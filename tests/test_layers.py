@@ -21,7 +21,7 @@ LAYERS = [
     ["workshop"],
     ["search"],
     ["training"],
-    ["cautions", "explanation", "model", "arguments"],
+    ["cautions", "explanation", "model", "arguments", "continuing"],
     ["classifier"],
     ["answers"],
     ["report", "fasttext", "corpus"],

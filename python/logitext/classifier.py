@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -12,7 +14,9 @@ import pyarrow as pa
 
 from logitext import modelfile
 from logitext.arguments import check, from_json, row_weights, thread_count, to_json
-from logitext.epochs import Epoch
+from logitext.calibration import fit_temperature
+from logitext.continuing import beginning, go_on
+from logitext.epochs import Epoch, Watch
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts
@@ -241,6 +245,120 @@ class TextClassifier:
         self.model_ = from_training(
             *made, texts=column, classes=names, settings=settings, arguments=arguments
         )
+        return self._ready()
+
+    def partial_fit(
+        self,
+        texts: Any,
+        labels: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        *,
+        epochs: int = 1,
+        validation: tuple[Any, Any] | None = None,
+        callback: Callable[[Epoch], Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Go on from where the classifier stands, or begin: one pass over these rows.
+
+        New n-grams join; document frequencies of known ones, and how text becomes features,
+        stay as first fitted. Nothing is searched for: what is "auto" has its usual value, and a
+        step begins at half of what `fit` took, unless `learning_rate` says otherwise.
+
+        Parameters
+        ----------
+        texts : list of str, NumPy array, pandas or Polars series, Arrow column
+        labels : the same of str, int or bool, one per text
+        classes : sequence of labels, optional
+            All there will be; counts at the first call only, where the labels do not show them all.
+        sample_weight : array of float, optional
+            Weight of each row's loss, at least 0.
+        epochs : int, default 1
+            Passes over the rows; the step falls to 0 over all of them.
+        validation : (texts, labels), optional
+            Rows never trained on, for `early_stopping` and to fit the temperature on. Without them
+            that of `fit` is kept, and marked stale in the header, until `calibrate` is called.
+        callback, progress : callable, optional
+            As for `fit`.
+
+        Returns
+        -------
+        TextClassifier
+            Itself; ``training_["continued"]`` holds a record of each call.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, a label is none of the classes, or training
+            diverges; the classifier then stays as it was.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> clf = lt.TextClassifier().partial_fit(["good film"], ["yes"], classes=["no", "yes"])
+        >>> clf = clf.partial_fit(["bad film", "awful"] * 3, ["no", "no"] * 3, epochs=5)
+        >>> clf.predict(["good", "awful"]).tolist()
+        ['yes', 'no']
+        """
+        settings = check(self.get_params())
+        begun = self.__sklearn_is_fitted__()
+        if classes is not None:
+            wanted = as_column(classes, "classes")
+            known = as_labels(wanted, len(wanted))[0]
+            if begun and known != self.model_.classes:
+                raise ValueError("classes are those of the first call: a model cannot take others")
+        elif not begun:
+            known = as_labels(labels, len(as_column(labels, "labels")))[0]
+        names = self.model_.classes if begun else known
+        given = _labelled(texts, labels, names, "is none of the classes")
+        how: dict[str, Any] = {"class_weight": self.class_weight, "sample_weight": sample_weight}
+        given = replace(given, row_weights=row_weights(names, given.codes, **how))
+        held = None if validation is None else _validation(validation, names)
+        if held is None and self.early_stopping is not None:
+            raise ValueError("early_stopping needs a validation set: validation=(texts, labels)")
+        if isinstance(epochs, bool) or not (isinstance(epochs, int | np.integer) and epochs >= 1):
+            raise ValueError(f"epochs must be a whole number of at least 1, got {epochs!r}")
+        model = self.model_ if begun else beginning(names, settings, to_json(self.get_params()), len(given))
+        until = None if self.minutes is None else time.monotonic() + 60 * self.minutes
+        tell = progress or (_print_progress if self.verbose else _silent)
+        watched = Watch(callback=callback, until=until, patience=settings.early_stopping)
+        self.model_ = go_on(
+            model, given, settings, tell, epochs=int(epochs), validation=held, watched=watched
+        )
+        return self._ready()
+
+    def calibrate(self, texts: Any, labels: Any) -> Self:
+        """Fit the temperature anew, on rows the model was not trained on.
+
+        Parameters
+        ----------
+        texts : as for `fit`
+        labels : one per text, each a class of the model
+
+        Returns
+        -------
+        TextClassifier
+            Itself. Decisions do not change.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `load`.
+        ValueError
+            If there are no rows, or a label is none of the classes.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> clf = lt.TextClassifier().fit(["good film", "bad film"] * 9, ["yes", "no"] * 9)
+        >>> clf.calibrate(["a good one", "so bad"], ["yes", "no"]).temperature_ > 0
+        True
+        """
+        self._fitted()
+        held = _labelled(texts, labels, self.model_.classes, "is none of the classes")
+        temperature = fit_temperature(self.logits(held.texts), held.codes)
+        calibration = {"method": "temperature", "temperature": temperature}
+        self.model_ = replace(self.model_, header={**self.model_.header, "calibration": calibration})
         return self._ready()
 
     # -- answers ----------------------------------------------------------------
@@ -582,25 +700,27 @@ def load(path: str | os.PathLike[str], *, verify: bool | Literal["auto"] = "auto
     return classifier._ready()
 
 
+def _labelled(texts: Any, labels: Any, names: list[Any], complaint: str) -> Examples:
+    """Rows of known classes."""
+    column, given = as_texts(texts), as_column(labels, "labels")
+    if len(column) != len(given) or not len(column):
+        counts = f"{len(column)} texts, {len(given)} labels"
+        raise ValueError(f"there must be rows, and a label for each text: {counts}")
+    index = {label: code for code, label in enumerate(names)}
+    codes = [index.get(label, -1) for label in given.to_pylist()]
+    if -1 in codes:
+        row = codes.index(-1)
+        raise ValueError(f"the label at row {row}, {given[row].as_py()!r}, {complaint}")
+    return Examples(column, np.array(codes, np.uint32), len(names), None)
+
+
 def _validation(given: tuple[Any, Any], names: list[Any]) -> Examples:
     if not (isinstance(given, tuple | list) and len(given) == 2):
         raise ValueError(f"validation must be (texts, labels), got {type(given).__name__}")
     try:
-        column = as_texts(given[0])
-        labels = as_column(given[1], "labels")
+        return _labelled(*given, names, "was never seen in training")
     except ValueError as error:
         raise ValueError(f"in validation, {error}") from error
-    if len(column) != len(labels) or not len(column):
-        counts = f"{len(column)} texts, {len(labels)} labels"
-        raise ValueError(f"validation must have rows, and a label for each text: {counts}")
-    index = {label: code for code, label in enumerate(names)}
-    codes = [index.get(label, -1) for label in labels.to_pylist()]
-    if -1 in codes:
-        row = codes.index(-1)
-        raise ValueError(
-            f"the validation label at row {row}, {labels[row].as_py()!r}, was never seen in training"
-        )
-    return Examples(column, np.array(codes, np.uint32), len(names), None)
 
 
 def _silent(what: str, share: float) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from logitext.classifier import TextClassifier
+
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -178,6 +180,12 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
     metavar="FILE",
     help="Keep the state of training here, and go on from it where it is there; removed at the end.",
 )
+@click.option(
+    "--continue",
+    "begun",
+    metavar="MODEL",
+    help="Go on from this model, which stays as it is: same classes and features, new n-grams join.",
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
@@ -193,6 +201,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     logitext train part1.parquet part2.parquet --text body --label topic -o topics.safetensors
     logitext train judged.parquet --teacher logits -o fast.safetensors
     logitext train big.parquet --minutes 5 --checkpoint big.part -o big.safetensors
+    logitext train today.csv --continue news.safetensors -o news2.safetensors
     """
     from logitext import TextClassifier, screen
 
@@ -219,6 +228,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
         class_weight="balanced" if options["balanced"] else None,
         random_state=options["seed"],
     )
+    begun = None if options["begun"] is None else _begun(options)
     start = time.perf_counter()
     with screen.progress() as tell:
         taught = _taught(inputs, options)
@@ -226,11 +236,43 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
         texts, labels = _read_together(inputs, how)
         if options["validation"]:
             taught["validation"] = _read_together(options["validation"], _how_to_read(options))
-        model.fit(texts, labels, checkpoint=options["checkpoint"], progress=tell, **taught)
+        if begun is None:
+            model.fit(texts, labels, checkpoint=options["checkpoint"], progress=tell, **taught)
+        else:
+            epochs = AGAIN_EPOCHS if options["epochs"] == "auto" else options["epochs"]
+            begun.set_params(**model.get_params())
+            model = begun.partial_fit(texts, labels, epochs=epochs, progress=tell, **taught)
         model.save(output)
     if options["checkpoint"] is not None:
         Path(options["checkpoint"]).unlink(missing_ok=True)
     screen.training_summary(model, time.perf_counter() - start, os.path.getsize(output), output)
+
+
+AGAIN_EPOCHS = 5
+"""Passes over the rows a model is trained further on."""
+
+
+def _begun(options: dict[str, Any]) -> TextClassifier:
+    """The model to go on from, if what else was asked for fits it."""
+    from logitext.classifier import load
+
+    for name in ("teacher", "checkpoint"):
+        if options[name] is not None:
+            raise click.UsageError(f"--continue does not go together with --{name}.")
+    model = load(options["begun"], verify=True)
+    features = model.model_.features
+    for name in ("word_ngrams", "char_ngrams", "tokens"):
+        source = click.get_current_context().get_parameter_source(name)
+        known = features[name]
+        wanted = list(options[name]) if isinstance(options[name], tuple) else options[name]
+        if source is not None and source.name == "COMMANDLINE" and wanted not in ("auto", known):
+            has = f"--{name.replace('_', '-')} {_spelled(known)}"
+            raise ValueError(f"{options['begun']}: has {has}, and cannot go on with others")
+    return model
+
+
+def _spelled(ngrams: Any) -> str:
+    return "none" if ngrams is None else ngrams if isinstance(ngrams, str) else "-".join(map(str, ngrams))
 
 
 def _read_together(inputs: tuple[str, ...], how: dict[str, Any]) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,12 @@ class Model:
             unknown=[name for name, yes in zip(names, known, strict=True) if not yes],
         )
 
+    def names(self) -> dict[int, str]:
+        """Return the n-grams known by name, by their row."""
+        rows, offsets = self.arrays["named_features"].tolist(), self.arrays["named_offsets"].tolist()
+        text = self.arrays["named_text"].tobytes()
+        return {row: text[a:b].decode() for row, a, b in zip(rows, offsets[:-1], offsets[1:], strict=True)}
+
     def strongest_ngrams(self, code: int, most: int) -> list[Share]:
         """Return the n-grams with the largest positive weights for a class, largest first."""
         rows, offsets = self.arrays["named_features"], self.arrays["named_offsets"]
@@ -144,20 +151,7 @@ def from_training(
     -------
     Model
     """
-    blocks = trained.blocks
-    named = _strongest(trained.weights)
-    names = [name.encode() for name in _spell(named, blocks, texts)]
-    arrays = {
-        "weights": trained.weights,
-        "bias": trained.bias,
-        "hashes": np.concatenate([block.hashes for block in blocks]),
-        "document_frequency": np.concatenate([block.document_frequency for block in blocks]),
-        "buckets": np.concatenate([_core.buckets(block.hashes) for block in blocks]),
-        "named_features": named,
-        "named_offsets": np.cumsum([0, *map(len, names)], dtype=np.uint64),
-        "named_text": np.frombuffer(b"".join(names), np.uint8),
-    }
-    used = {block.name: block.ngrams for block in blocks}
+    used = {block.name: block.ngrams for block in trained.blocks}
     header = {
         "format_version": modelfile.FORMAT_VERSION,
         "features_version": modelfile.FEATURES_VERSION,
@@ -167,14 +161,55 @@ def from_training(
             "tokens": settings.tokens,
             "word_ngrams": used.get("words"),
             "char_ngrams": used.get("chars"),
-            "documents": len(texts),
-            "blocks": [{"name": block.name, "features": len(block)} for block in blocks],
+            "documents": trained.blocks[0].documents,
         },
         "calibration": {"method": "temperature", "temperature": temperature} if settings.calibrate else None,
         "settings": arguments,
         "training": {**record, "warnings": cautions(record, classes)},
     }
-    return Model(arrays, header)
+    return assemble(trained, header, texts=texts)
+
+
+def assemble(
+    trained: Trained,
+    header: dict[str, Any],
+    *,
+    texts: pa.LargeStringArray,
+    names: Mapping[int, str] | None = None,
+) -> Model:
+    """Put together a model of trained blocks and a header, which is told the size of the blocks.
+
+    Parameters
+    ----------
+    trained : Trained
+    header : dict
+    texts : pyarrow.LargeStringArray
+        Where the strongest n-grams are read, at the blocks' first rows.
+    names : mapping of row to str, optional
+        N-grams known by name already. What has none here and in the texts goes without.
+
+    Returns
+    -------
+    Model
+    """
+    blocks = trained.blocks
+    named = _strongest(trained.weights)
+    known = names or {}
+    spelled = zip(named.tolist(), _spell(named, blocks, texts), strict=True)
+    spelling = {row: name for row, read in spelled if (name := known.get(row) or read)}
+    encoded = [name.encode() for name in spelling.values()]
+    arrays = {
+        "weights": trained.weights,
+        "bias": trained.bias,
+        "hashes": np.concatenate([block.hashes for block in blocks]),
+        "document_frequency": np.concatenate([block.document_frequency for block in blocks]),
+        "buckets": np.concatenate([_core.buckets(block.hashes) for block in blocks]),
+        "named_features": np.array(list(spelling), np.uint32),
+        "named_offsets": np.cumsum([0, *map(len, encoded)], dtype=np.uint64),
+        "named_text": np.frombuffer(b"".join(encoded), np.uint8),
+    }
+    sizes = [{"name": block.name, "features": len(block)} for block in blocks]
+    return Model(arrays, {**header, "features": {**header["features"], "blocks": sizes}})
 
 
 def _strongest(weights: NDArray[np.float32]) -> NDArray[np.uint32]:

@@ -95,28 +95,43 @@ def size(n: float) -> str:
 def training_summary(model: TextClassifier, seconds: float, model_bytes: int, path: str) -> None:
     """Print what training made."""
     record = model.training_
-    held_out = record["held_out"]
-    plan = record["plan"]
+    part = record["continued"][-1] if "continued" in record else record
+    held_out, plan = part.get("held_out"), part["plan"]
     features = [f"{number(block['features'])} {block['name']}" for block in model.model_.features["blocks"]]
     rows = [
-        ("rows", number(record["rows"])),
+        ("rows", number(part["rows"])),
         ("classes", number(len(model.classes_))),
         ("features", " + ".join(features)),
         ("chosen", _plan(plan)),
-        ("seconds", f"{seconds:.2f} ({record['text_bytes'] / 1e6 / seconds:.3g} MB/s)"),
+        ("seconds", f"{seconds:.2f} ({part['text_bytes'] / 1e6 / seconds:.3g} MB/s)"),
     ]
     if held_out:
         rows += [
             ("held-out accuracy", f"{held_out['accuracy']:.4f} on {number(held_out['rows'])} rows"),
             ("held-out log loss", f"{held_out['log_loss']:.4f} nats"),
         ]
-    else:
+    elif part is record:
         rows.append(("held-out accuracy", "none: too few different texts to hold any out"))
     if held_out and "agreement" in held_out:
         rows.append(("agrees with teacher", f"{held_out['agreement']:.4f} of held-out decisions"))
-    rows += [("warning", sentence) for sentence in record.get("warnings", [])]
+    rows += _continued(record) + _warnings(model)
     rows.append(("model", f"{path} ({size(model_bytes)})"))
     show(_facts(rows))
+
+
+def _warnings(model: TextClassifier) -> list[tuple[str, str]]:
+    found = list(model.training_.get("warnings", []))
+    if (model.model_.header["calibration"] or {}).get("stale"):
+        rows = model.training_["continued"][-1]["rows"]
+        found.append(f"the temperature is from before the last {number(rows)} rows")
+    return [("warning", sentence) for sentence in found]
+
+
+def _continued(record: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("gone on", f"with {number(part['rows'])} rows: {_plan(part['plan'])}")
+        for part in record.get("continued", [])
+    ]
 
 
 def _losses(record: dict[str, Any]) -> list[float]:
@@ -275,7 +290,7 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
     if held_out:
         measured = f"accuracy {held_out['accuracy']:.4f}, log loss {held_out['log_loss']:.4f} nats"
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
-    rows += [("warning", sentence) for sentence in record.get("warnings", [])]
+    rows += _continued(record) + _warnings(model)
     strongest = _table("class", "strongest n-grams")
     for label in model.classes_.tolist()[:MOST_CLASSES]:
         names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))
@@ -307,5 +322,5 @@ def training_record(model: TextClassifier) -> None:
         loss = "diverged" if plan["log_loss"] is None else f"{plan['log_loss']:.4f}"
         tried.add_row(f"{chars}, {_plan(plan)}", loss)
     rows = [("chosen", _plan(record["plan"]))]
-    rows += [("warning", sentence) for sentence in record.get("warnings", [])]
+    rows += _continued(record) + _warnings(model)
     show(_facts(rows), table, *([tried] if tried.row_count else []))

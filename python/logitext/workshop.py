@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -143,15 +143,22 @@ class Workshop:
     """Some texts with their features, counted once and trained on many times."""
 
     def __init__(
-        self, examples: Examples, settings: Settings, progress: Progress, *, learn: int | None = None
+        self,
+        examples: Examples,
+        settings: Settings,
+        progress: Progress,
+        *,
+        learn: int | None = None,
+        known: Sequence[Block] = (),
     ) -> None:
-        # The first `learn` rows are those to learn from, whose n-grams are known; others are only held out.
+        # Of `known` blocks nothing is counted. The first `learn` rows are those to learn from, whose
+        # n-grams are known; others are only held out.
         self.examples = examples
         self.settings = settings
         self.progress = progress
         self.learn = len(examples) if learn is None else learn
         self.batch = batch_size(self.learn)
-        self._counted: dict[tuple[str, Range], Block] = {}
+        self._counted: dict[tuple[str, Range], Block] = {(b.name, b.ngrams): b for b in known}
 
     def blocks(self, chars: Range | None) -> list[Block]:
         """Return the feature blocks, counting those that were not wanted before."""
@@ -169,8 +176,10 @@ class Workshop:
                 )
         return [self._counted[name, ngrams] for name, ngrams in wanted if ngrams]
 
-    def train(self, plan: Plan, rows: U32, what: str, watch: Watch = UNWATCHED) -> Trained:
-        """Train on some rows.
+    def train(
+        self, plan: Plan, rows: U32, what: str, watch: Watch = UNWATCHED, start: Trained | None = None
+    ) -> Trained:
+        """Train on some rows, from weights of zero or from those of `start`, which are changed.
 
         Raises
         ------
@@ -179,9 +188,7 @@ class Workshop:
         OutOfTimeError
             When the time is over before all rows were seen once.
         """
-        blocks = self.blocks(plan.char_ngrams)
-        shape = (sum(map(len, blocks)), self.examples.classes)
-        trained = Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
+        trained = start or self._fresh(self.blocks(plan.char_ngrams))
         standing, best = Standing(), None
         if watch.checkpoint is not None:
             standing, trained, best = _resumed(watch.checkpoint, plan, trained)
@@ -212,6 +219,10 @@ class Workshop:
         if watch.checkpoint is not None:
             _keep(watch.checkpoint, plan, trained, standing, best)
         return replace(best or trained, epochs=standing.epochs)
+
+    def _fresh(self, blocks: list[Block]) -> Trained:
+        shape = (sum(map(len, blocks)), self.examples.classes)
+        return Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
 
     def _slices(
         self, trained: Trained, standing: Standing, plan: Plan, rows: U32, what: str, clock: Clock
