@@ -208,6 +208,20 @@ fn buckets<'py>(py: Python<'py>, hashes: PyReadonlyArray1<'py, u64>) -> PyResult
 }
 
 #[pyfunction]
+fn merge_counts<'py>(
+    py: Python<'py>,
+    hashes: PyReadonlyArray1<'py, u64>,
+    counts: PyReadonlyArray1<'py, u32>,
+    other_hashes: PyReadonlyArray1<'py, u64>,
+    other_counts: PyReadonlyArray1<'py, u32>,
+) -> PyResult<(Array1<'py, u64>, Array1<'py, u32>)> {
+    let one = (slice(&hashes)?, slice(&counts)?);
+    let other = (slice(&other_hashes)?, slice(&other_counts)?);
+    let (hashes, counts) = py.detach(|| table::merge(one, other));
+    Ok((hashes.into_pyarray(py), counts.into_pyarray(py)))
+}
+
+#[pyfunction]
 fn shuffle(py: Python<'_>, n: u32, seed: u64) -> Array1<'_, u32> {
     train::shuffle(n, seed).into_pyarray(py)
 }
@@ -439,8 +453,8 @@ mod _core {
     use super::arrays::{argmax, binary, margin, small_softmax, softmax, summarize, top_k};
     #[pymodule_export]
     use super::{
-        available_threads, buckets, complete_records, count, features, fingerprints, look_up, shuffle,
-        simd_level, sparse_logits, spell, text_logits, train_rows, values,
+        available_threads, buckets, complete_records, count, features, fingerprints, look_up, merge_counts,
+        shuffle, simd_level, sparse_logits, spell, text_logits, train_rows, values,
     };
 
     #[pymodule_init]

@@ -26,6 +26,37 @@ pub fn buckets(hashes: &[u64]) -> Vec<u32> {
     begins
 }
 
+/// Two tables of sorted hashes, with a count of each, as one: counts of the same hash are added.
+pub fn merge(first: (&[u64], &[u32]), second: (&[u64], &[u32])) -> (Vec<u64>, Vec<u32>) {
+    let most = first.0.len() + second.0.len();
+    let (mut hashes, mut counts) = (Vec::with_capacity(most), Vec::with_capacity(most));
+    let mut one = first.0.iter().copied().zip(first.1.iter().copied()).peekable();
+    let mut other = second.0.iter().copied().zip(second.1.iter().copied()).peekable();
+    loop {
+        let (hash, count) = match (one.peek().copied(), other.peek().copied()) {
+            (None, None) => return (hashes, counts),
+            (Some(a), Some(b)) if a.0 == b.0 => {
+                (one.next(), other.next());
+                (a.0, a.1.saturating_add(b.1))
+            }
+            (Some(a), b) if b.is_none_or(|b| a.0 < b.0) => {
+                one.next();
+                a
+            }
+            (_, Some(b)) => {
+                other.next();
+                b
+            }
+            (Some(a), None) => {
+                one.next();
+                a
+            }
+        };
+        hashes.push(hash);
+        counts.push(count);
+    }
+}
+
 /// The bucket of a hash.
 #[inline(always)]
 pub fn bucket(hash: u64, bits: u32) -> usize {
@@ -59,6 +90,14 @@ impl Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn merged_counts_add_up() {
+        let merged = merge((&[1, 5, 9], &[1, 2, 3]), (&[0, 5, 10], &[7, u32::MAX, 1]));
+        assert_eq!(merged, (vec![0, 1, 5, 9, 10], vec![7, 1, u32::MAX, 3, 1]));
+        assert_eq!(merge((&[], &[]), (&[2], &[1])), (vec![2], vec![1]));
+        assert_eq!(merge((&[2], &[1]), (&[], &[])), (vec![2], vec![1]));
+    }
 
     #[test]
     fn table_finds_what_it_holds_and_nothing_else() {

@@ -153,6 +153,42 @@ def row_weights(
     return scaled
 
 
+def class_weights(
+    classes: list[Any], counts: NDArray[np.uint32], class_weight: Any
+) -> NDArray[np.float32] | None:
+    """Return the weight of a row of each class, 1 on average over rows that have one.
+
+    Parameters
+    ----------
+    classes : list
+    counts : uint32 array, shape (n_classes,)
+        Rows of each.
+    class_weight : mapping of label to weight, "balanced" or None
+
+    Returns
+    -------
+    float32 array, shape (n_classes,), or None
+
+    Raises
+    ------
+    ValueError
+        As `row_weights`.
+    """
+    if class_weight is None:
+        return None
+    codes = np.arange(len(classes), dtype=np.uint32)
+    if class_weight == "balanced":
+        weights = counts.sum() / (len(classes) * counts.astype(np.float64))
+    else:
+        given = row_weights(classes, codes, class_weight=class_weight, sample_weight=None)
+        assert given is not None
+        weights = given.astype(np.float64)
+    used = weights > 0
+    mean = (weights * counts).sum() / counts[used].sum()
+    scaled: NDArray[np.float32] = (weights / mean).astype(np.float32)
+    return scaled
+
+
 def to_json(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as the model file keeps them: without those that make no other model."""
     kept = {name: value for name, value in params.items() if name not in ("threads", "verbose")}

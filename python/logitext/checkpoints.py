@@ -49,6 +49,8 @@ class Checkpoint:
         self._saved = time.monotonic()
         self.state: dict[str, Any] = {}
         """What was last saved beside arrays, as JSON."""
+        self.fixed: dict[str, NDArray[Any]] = {}
+        """Arrays saved every time."""
 
     def load(self) -> dict[str, NDArray[Any]]:
         """Read the file, if there is one: its arrays, and `state`.
@@ -95,5 +97,5 @@ class Checkpoint:
     def _write(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         said = json.dumps({"key": self.key, "state": self.state}, sort_keys=True)
         with replacing(self.path) as file:
-            file.write(save(dict(arrays), {"checkpoint": said}))
+            file.write(save({**self.fixed, **arrays}, {"checkpoint": said}))
         self._saved = time.monotonic()

@@ -7,24 +7,29 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
 from logitext import modelfile
-from logitext.arguments import check, from_json, row_weights, thread_count, to_json
+from logitext.arguments import check, class_weights, from_json, row_weights, thread_count, to_json
 from logitext.calibration import fit_temperature
 from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts
+from logitext.gathering import Stream, gather, total_bytes
 from logitext.logits import argmax, softmax
 from logitext.model import Model, from_training
+from logitext.sources import are_paths, files_of
+from logitext.streaming import fit_stream
+from logitext.tables import read as read_table
 from logitext.teaching import lesson
 from logitext.training import fit
-from logitext.workshop import Examples, Progress
+from logitext.workshop import Examples, Progress, Settings
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -158,12 +163,17 @@ class TextClassifier:
         callback: Callable[[Epoch], Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
+        text: str | None = None,
+        label: str | None = None,
+        input_format: str | None = None,
     ) -> Self:
         """Learn from labelled texts, or from what another model says of them.
 
         Parameters
         ----------
         texts : list of str, NumPy array, pandas or Polars series, Arrow column
+            Or, without `labels`, the path of a table, of a folder of tables, a pattern (``*``,
+            ``?``, ``[``) or a list of such. Over 128 MB of text are streamed, in bounded memory.
         labels : the same of str, int or bool, one per text
             Beside a teacher they may be missing (null) in some rows, or in all (None).
         sample_weight : array of float, optional
@@ -187,6 +197,8 @@ class TextClassifier:
             model is saved.
         progress : callable, optional
             Told (what is being done, share of it done) as training goes.
+        text, label, input_format : str, optional
+            Of tables: their columns of texts and labels, and format; guessed by default.
 
         Returns
         -------
@@ -213,6 +225,26 @@ class TextClassifier:
         ['yes']
         """
         settings = check(self.get_params())
+        tell = progress or (_print_progress if self.verbose else _silent)
+        if labels is None and teacher_logits is None and are_paths(texts):
+            if sample_weight is not None or classes is not None or temperature != 1:
+                raise ValueError("sample_weight, classes and temperature go with texts, not with files")
+            try:
+                files = files_of(texts)
+            except FileNotFoundError as error:
+                if isinstance(texts, list) and isinstance(texts[0], str):
+                    raise ValueError(
+                        f"fit needs labels, or teacher_logits to learn from instead, or files: "
+                        f"{error.filename!r} is none"
+                    ) from error
+                raise
+            read = partial(read_table, text=text, label=label, format=input_format)
+            batches = (batch for file in files for batch in read(file))
+            stream = gather(batches, total_bytes(files), tell)
+            if stream.spill is not None:
+                with stream.spill:
+                    return self._fit_stream(stream, settings, tell, validation, callback, checkpoint)
+            texts, labels = pa.chunked_array(stream.texts), pa.chunked_array(stream.labels)
         column = as_texts(texts)
         taught = None
         if teacher_logits is None:
@@ -231,7 +263,6 @@ class TextClassifier:
             used = np.flatnonzero(weights)
             column, codes, weights = column.take(arrow_numbers(used)), codes[used], weights[used]
             taught = taught and taught.take(used.astype(np.uint32))
-        tell = progress or (_print_progress if self.verbose else _silent)
         held = None
         if validation is not None:
             if taught:
@@ -244,6 +275,32 @@ class TextClassifier:
         arguments = to_json(self.get_params())
         self.model_ = from_training(
             *made, texts=column, classes=names, settings=settings, arguments=arguments
+        )
+        return self._ready()
+
+    def _fit_stream(
+        self,
+        stream: Stream,
+        settings: Settings,
+        progress: Progress,
+        validation: tuple[Any, Any] | None,
+        callback: Callable[[Epoch], Any] | None,
+        checkpoint: str | os.PathLike[str] | None,
+    ) -> Self:
+        if validation is None and self.early_stopping is not None:
+            raise ValueError("early_stopping needs a validation set: fit(..., validation=(texts, labels))")
+        trained, temperature, record, names, texts = fit_stream(
+            stream,
+            settings,
+            progress,
+            class_weights=lambda names, counts: class_weights(names, counts, self.class_weight),
+            validation=None if validation is None else lambda names: _validation(validation, names),
+            callback=callback,
+            checkpoint=checkpoint,
+        )
+        arguments = to_json(self.get_params())
+        self.model_ = from_training(
+            trained, temperature, record, texts=texts, classes=names, settings=settings, arguments=arguments
         )
         return self._ready()
 

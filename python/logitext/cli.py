@@ -193,8 +193,9 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
 def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     """Learn a model from labelled texts.
 
-    INPUT is CSV, TSV, JSON Lines, Parquet or fastText lines, also .gz or .zst; - is
-    standard input. No option is needed for a good result.
+    INPUT is CSV, TSV, JSON Lines, Parquet or fastText lines, also .gz or .zst; a folder of
+    such; a pattern; - is standard input. More text than fits in memory is streamed. No option
+    is needed for a good result.
 
     \b
     logitext train news.csv -o news.safetensors
@@ -204,12 +205,18 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     logitext train today.csv --continue news.safetensors -o news2.safetensors
     """
     from logitext import TextClassifier, screen
+    from logitext.sources import files_of
 
-    _check_output(output, *inputs, *options["validation"])
+    if options["teacher"] is None and options["temperature"] != 1:
+        raise click.UsageError("--temperature belongs to --teacher.")
     if options["early_stopping"] and not options["validation"]:
         raise click.UsageError("--early-stopping needs --validation FILE.")
-    if options["checkpoint"] is not None:
-        _check_output(options["checkpoint"], *inputs, *options["validation"])
+    written = [path for path in (output, options["checkpoint"]) if path is not None]
+    for path in written:
+        _check_output(path, *inputs, *options["validation"])
+    files, given = files_of(inputs), dict[str, Any]()
+    for path in written:
+        _refuse_to_replace((*files, *files_of(options["validation"] or "-")), path)
     names = (
         "word_ngrams",
         "char_ngrams",
@@ -231,17 +238,20 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     begun = None if options["begun"] is None else _begun(options)
     start = time.perf_counter()
     with screen.progress() as tell:
-        taught = _taught(inputs, options)
-        how = _how_to_read(options) | {"labelled": taught.pop("labelled", True)}
-        texts, labels = _read_together(inputs, how)
+        how = _how_to_read(options)
         if options["validation"]:
-            taught["validation"] = _read_together(options["validation"], _how_to_read(options))
-        if begun is None:
-            model.fit(texts, labels, checkpoint=options["checkpoint"], progress=tell, **taught)
-        else:
+            given["validation"] = _read_together(files_of(options["validation"]), how)
+        if begun is not None:
             epochs = AGAIN_EPOCHS if options["epochs"] == "auto" else options["epochs"]
             begun.set_params(**model.get_params())
-            model = begun.partial_fit(texts, labels, epochs=epochs, progress=tell, **taught)
+            model = begun.partial_fit(*_read_together(files, how), epochs=epochs, progress=tell, **given)
+        elif options["teacher"] is not None:
+            taught = _taught(files, options)
+            texts, labels = _read_together(files, how | {"labelled": taught.pop("labelled")})
+            model.fit(texts, labels, checkpoint=options["checkpoint"], progress=tell, **taught, **given)
+        else:
+            columns = {"text": how["text"], "label": how["label"], "input_format": how["format"]}
+            model.fit(files, checkpoint=options["checkpoint"], progress=tell, **columns, **given)
         model.save(output)
     if options["checkpoint"] is not None:
         Path(options["checkpoint"]).unlink(missing_ok=True)
@@ -275,7 +285,7 @@ def _spelled(ngrams: Any) -> str:
     return "none" if ngrams is None else ngrams if isinstance(ngrams, str) else "-".join(map(str, ngrams))
 
 
-def _read_together(inputs: tuple[str, ...], how: dict[str, Any]) -> tuple[Any, Any]:
+def _read_together(inputs: list[str], how: dict[str, Any]) -> tuple[Any, Any]:
     """Texts and, if wanted, labels of all inputs."""
     import pyarrow as pa
 
@@ -290,19 +300,15 @@ def _read_together(inputs: tuple[str, ...], how: dict[str, Any]) -> tuple[Any, A
     return texts, pa.chunked_array(chunks) if chunks else None
 
 
-def _taught(inputs: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+def _taught(inputs: list[str], options: dict[str, Any]) -> dict[str, Any]:
     """What `fit` is given of a teacher."""
-    name = options["teacher"]
-    if name is None:
-        if options["temperature"] != 1:
-            raise click.UsageError("--temperature belongs to --teacher.")
-        return {}
     import numpy as np
     import pyarrow.parquet as pq
 
     from logitext.tables import LABEL_COLUMNS
     from logitext.teaching import read_teacher
 
+    name = options["teacher"]
     logits = [read_teacher(path, name) for path in inputs]
     widths = sorted({z.shape[1] for z in logits})
     if len(widths) > 1:

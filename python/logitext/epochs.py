@@ -150,3 +150,9 @@ class Clock:
         if self.over or seen == first:
             return seen if self.over else self.planned
         return min(self.planned, seen + int(more))
+
+    def check(self, standing: Standing, rows: int) -> None:
+        """Raise OutOfTimeError if not even the first epoch came to its end."""
+        if not standing.epochs and standing.sums.rows < rows:
+            seen = f"{standing.sums.rows / rows:.0%} of the rows were seen"
+            raise OutOfTimeError(f"the time budget is too short for one epoch: {seen}")

@@ -37,7 +37,7 @@ __all__ = ["FORMATS", "LABEL_COLUMNS", "TEXT_COLUMNS", "Batch", "read", "read_al
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
 
 _SNIFFED = "sniffed"
-_SUFFIXES = {
+SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
@@ -175,10 +175,10 @@ def _format_of(path: str | Path, format: str | None, wanted: Wanted) -> tuple[st
     compression = COMPRESSIONS.get(stem.suffix.lower())
     if compression is not None:
         stem = stem.with_suffix("")
-    kind = format or _SUFFIXES.get(stem.suffix.lower())
+    kind = format or SUFFIXES.get(stem.suffix.lower())
     if kind is None:
         raise wanted.error(
-            f"the suffix {stem.suffix!r} names no known format; the known ones are {', '.join(_SUFFIXES)}, "
+            f"the suffix {stem.suffix!r} names no known format; the known ones are {', '.join(SUFFIXES)}, "
             f"optionally with {' or '.join(COMPRESSIONS)} after them; rename the file or give --input-format"
         )
     if kind == "parquet" and compression is not None:

@@ -115,12 +115,12 @@ def fit(
     fingerprint = _fingerprint(fingerprints, everything)
     keeper, choice = None, None
     if checkpoint is not None:
-        keeper = Checkpoint(checkpoint, [_core.__version__, fingerprint, rows, _lasting(settings)])
+        keeper = Checkpoint(checkpoint, [_core.__version__, fingerprint, rows, lasting(settings)])
         keeper.load()
         if "choice" in keeper.state:
             choice = Choice.from_json(keeper.state["choice"])
     if choice is None:
-        choice = _choose(whole, fingerprints, until)
+        choice = choose(whole, fingerprints, until)
         if keeper is not None:
             keeper.keep(choice=choice.to_json())
     held = np.arange(rows, len(everything), dtype=np.uint32)
@@ -171,7 +171,7 @@ def _record(
     return record
 
 
-def _choose(whole: Workshop, fingerprints: NDArray[np.uint64], until: float | None) -> Choice:
+def choose(whole: Workshop, fingerprints: NDArray[np.uint64], until: float | None) -> Choice:
     """Search for a plan, on a part of large data, and take the temperature from rows held out."""
     settings, examples, rows = whole.settings, whole.examples, whole.learn
     choice = Choice(usual_plan(settings))
@@ -219,7 +219,7 @@ def _share_of_time(share: float, until: float | None) -> float | None:
     return None if until is None else now + share * (until - now)
 
 
-def _lasting(settings: Settings) -> dict[str, Any]:
+def lasting(settings: Settings) -> dict[str, Any]:
     """The settings that make another model."""
     return {name: value for name, value in asdict(settings).items() if name not in ("threads", "minutes")}
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from logitext import _core
 from logitext.checkpoints import Checkpoint, CheckpointError
-from logitext.epochs import Clock, Epoch, OutOfTimeError, Standing, Watch
+from logitext.epochs import Clock, Epoch, Standing, Watch
 from logitext.features import Block, arrow_numbers, count_block
 from logitext.teaching import Lesson
 
@@ -191,55 +191,55 @@ class Workshop:
         trained = start or self._fresh(self.blocks(plan.char_ngrams))
         standing, best = Standing(), None
         if watch.checkpoint is not None:
-            standing, trained, best = _resumed(watch.checkpoint, plan, trained)
+            standing, trained, best = resumed(watch.checkpoint, plan, trained)
         clock = Clock(watch.until, len(rows) * plan.epochs)
         while len(standing.epochs) < plan.epochs and not clock.over and not standing.over:
-            for _ in self._slices(trained, standing, plan, rows, what, clock):
+            epoch, done = len(standing.epochs), standing.sums.rows
+            order = rows[_core.shuffle(len(rows), (self.settings.seed << 20) + epoch)][done:]
+            for _ in self.run(trained, standing, plan, order, epoch * len(rows) + done, clock, what):
                 if watch.checkpoint is not None and watch.checkpoint.due:
-                    _keep(watch.checkpoint, plan, trained, standing, best)
-            if not standing.epochs and standing.sums.rows < len(rows):
-                seen = f"{standing.sums.rows / len(rows):.0%} of the rows were seen"
-                raise OutOfTimeError(f"the time budget is too short for one epoch: {seen}")
-            if not standing.sums.rows:
-                break
-            if standing.scale != 1.0:
-                trained.weights *= np.float32(standing.scale)
-                standing.scale = 1.0
-            self._check(trained, plan)
-            found = None
-            if watch.rows is not None and watch.loss is not None:
-                found = watch.loss(self.logits(trained, watch.rows))
-            standing.end(self.examples.classes, found)
-            if watch.patience is not None:
-                if standing.best == len(standing.epochs):
-                    best = replace(trained, weights=trained.weights.copy(), bias=trained.bias.copy())
-                standing.over = len(standing.epochs) >= standing.best + watch.patience
-            if watch.callback is not None and watch.callback(standing.epochs[-1]) is True:
-                standing.over = True
+                    keep(watch.checkpoint, plan, trained, standing, best)
+            clock.check(standing, len(rows))
+            if standing.sums.rows:
+                best = close(trained, standing, plan, watch, best, self)
         if watch.checkpoint is not None:
-            _keep(watch.checkpoint, plan, trained, standing, best)
+            keep(watch.checkpoint, plan, trained, standing, best)
         return replace(best or trained, epochs=standing.epochs)
+
+    def _lists(self, trained: Trained) -> list[_core.Lists]:
+        """These texts' own n-grams: the weights may come from others."""
+        return [self._counted[block.name, block.ngrams].lists for block in trained.blocks]
 
     def _fresh(self, blocks: list[Block]) -> Trained:
         shape = (sum(map(len, blocks)), self.examples.classes)
         return Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
 
-    def _slices(
-        self, trained: Trained, standing: Standing, plan: Plan, rows: U32, what: str, clock: Clock
+    def run(
+        self,
+        trained: Trained,
+        standing: Standing,
+        plan: Plan,
+        order: U32,
+        seen: int,
+        clock: Clock,
+        what: str,
     ) -> Iterator[None]:
-        """Go through the rows once, or through what is left of them and of the time, slice by slice."""
+        """Train on rows in their order, or on as many as there is time for, slice by slice.
+
+        Raises
+        ------
+        DivergedError
+            When numbers leave the finite.
+        """
         examples, settings = self.examples, self.settings
-        lists = [block.lists for block in trained.blocks]
-        epoch = len(standing.epochs)
-        order = rows[_core.shuffle(len(rows), (settings.seed << 20) + epoch)]
-        while standing.sums.rows < len(rows):
-            seen = epoch * len(rows) + standing.sums.rows
+        lists = self._lists(trained)
+        while len(order):
             total = clock.rows(seen)
-            rest = order[standing.sums.rows :][: total - seen]
-            if not len(rest):
+            order = order[: total - seen]
+            if not len(order):
                 break
             part = _core.train(
-                lists, examples.codes, examples.row_weights, examples.shares, rest,
+                lists, examples.codes, examples.row_weights, examples.shares, order,
                 learning_rate=plan.learning_rate, l2=settings.l2,
                 smoothing=plan.label_smoothing, z_loss=settings.z_loss, batch=self.batch,
                 seen=seen, total=total, scale=standing.scale, weights=trained.weights, bias=trained.bias,
@@ -247,25 +247,49 @@ class Workshop:
             )  # fmt: skip
             done, loss, scale, finite, signs = part
             weights = examples.row_weights
-            weight = done if weights is None else float(weights[rest[:done]].sum(dtype=np.float64))
+            weight = done if weights is None else float(weights[order[:done]].sum(dtype=np.float64))
             standing.sums.add(done, weight, loss, signs)
             standing.scale = scale
-            self.progress(what, (seen + done) / total)
+            seen, order = seen + done, order[done:]
+            self.progress(what, seen / total)
             if not (finite and math.isfinite(scale) and scale > 0):
                 raise DivergedError(_diverged(plan))
             yield
 
-    def _check(self, trained: Trained, plan: Plan) -> None:
-        if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
-            raise DivergedError(_diverged(plan))
-
     def logits(self, trained: Trained, rows: U32) -> F32:
         """Return logits of some rows, from their counted features."""
-        lists = [block.lists for block in trained.blocks]
+        lists = self._lists(trained)
         return _core.sparse_logits(lists, rows, trained.weights, trained.bias, self.settings.threads)
 
 
-def _keep(
+def close(
+    trained: Trained,
+    standing: Standing,
+    plan: Plan,
+    watch: Watch,
+    best: Trained | None,
+    judge: Workshop | None,
+) -> Trained | None:
+    """End an epoch: multiply the factor in, take the loss of the rows held out; return the best so far."""
+    if standing.scale != 1.0:
+        trained.weights *= np.float32(standing.scale)
+        standing.scale = 1.0
+    if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
+        raise DivergedError(_diverged(plan))
+    found = None
+    if judge is not None and watch.rows is not None and watch.loss is not None:
+        found = watch.loss(judge.logits(trained, watch.rows))
+    standing.end(len(trained.bias), found)
+    if watch.patience is not None:
+        if standing.best == len(standing.epochs):
+            best = replace(trained, weights=trained.weights.copy(), bias=trained.bias.copy())
+        standing.over = len(standing.epochs) >= standing.best + watch.patience
+    if watch.callback is not None and watch.callback(standing.epochs[-1]) is True:
+        standing.over = True
+    return best
+
+
+def keep(
     checkpoint: Checkpoint, plan: Plan, trained: Trained, standing: Standing, best: Trained | None
 ) -> None:
     arrays = {"weights": trained.weights, "bias": trained.bias}
@@ -274,9 +298,7 @@ def _keep(
     checkpoint.save(arrays, training=plan.to_json(), standing=standing.to_json())
 
 
-def _resumed(
-    checkpoint: Checkpoint, plan: Plan, trained: Trained
-) -> tuple[Standing, Trained, Trained | None]:
+def resumed(checkpoint: Checkpoint, plan: Plan, trained: Trained) -> tuple[Standing, Trained, Trained | None]:
     """Where the checkpoint stands with this plan: at the beginning, if it does not know it."""
     arrays = checkpoint.load()
     if not arrays or checkpoint.state.get("training") != plan.to_json():

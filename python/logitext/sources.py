@@ -1,0 +1,81 @@
+"""Which files are meant: paths, folders and patterns → files, in a fixed order."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from logitext.streams import COMPRESSIONS, is_standard_stream
+from logitext.tables import SUFFIXES
+
+__all__ = ["files_of"]
+
+
+def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return the files that paths, folders and patterns stand for.
+
+    Parameters
+    ----------
+    paths : path, or several
+        A file; a folder, for all tables in it and below, hidden files left out; a pattern with
+        ``*``, ``?`` or ``[``; ``-`` for standard input.
+
+    Returns
+    -------
+    list of str
+        In the order given, those of a folder or pattern by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or folder.
+    ValueError
+        If a folder or pattern stands for no file, or nothing is given.
+
+    Examples
+    --------
+    >>> for name in ("b.csv", "a.csv", "notes.md"):
+    ...     _ = Path(name).write_text("text,label\\n")
+    >>> files_of("."), files_of("b*"), files_of(["b.csv", "a.csv"])
+    (['a.csv', 'b.csv'], ['b.csv'], ['b.csv', 'a.csv'])
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not given:
+        raise ValueError("no files are given")
+    return [file for path in given for file in _files(os.fspath(path))]
+
+
+def are_paths(value: object) -> bool:
+    """Tell whether something names files rather than holding texts: a path or string, or a list of them."""
+    if isinstance(value, str | os.PathLike):
+        return True
+    listed = isinstance(value, list | tuple) and len(value) > 0
+    return listed and all(isinstance(path, str | os.PathLike) for path in value)  # type: ignore[attr-defined]
+
+
+def _files(path: str) -> list[str]:
+    if is_standard_stream(path) or os.path.isfile(path):
+        return [path]
+    if os.path.isdir(path):
+        found = sorted(str(file) for file in Path(path).rglob("*") if _is_table(file, Path(path)))
+        if not found:
+            raise ValueError(f"{path}: there is no table in this folder; tables end in {', '.join(SUFFIXES)}")
+        return found
+    if os.path.exists(path):  # a device or named pipe
+        return [path]
+    if not glob.has_magic(path):
+        raise FileNotFoundError(2, "No such file or directory", path)
+    found = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+    if not found:
+        raise ValueError(f"{path}: no file fits this pattern")
+    return found
+
+
+def _is_table(file: Path, folder: Path) -> bool:
+    name = file.name
+    for suffix in COMPRESSIONS:
+        name = name.removesuffix(suffix)
+    hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    return not hidden and Path(name).suffix.lower() in SUFFIXES and file.is_file()
