@@ -1,0 +1,109 @@
+"""Training on a folder larger than memory: seconds, peak memory, and whether time a row grows.
+
+    python -m benches.streaming [--gigabytes 5]
+
+The folder is made of massive_50_languages (`LOGITEXT_DATA`), repeated with altered words, in a
+temporary place, and removed. Each training is a process of its own; its peak memory is the system's figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benches.measure import DATA as ALL
+from benches.measure import store
+
+DATA = ALL / "massive_50_languages"
+FIXED = {"char_ngrams": None, "learning_rate": 1.0, "epochs": 2, "label_smoothing": 0.1, "calibration": None}
+HELD_IN_MEMORY = 16 << 20
+"""Less than the smallest has: the same budget, the same way, for all."""
+
+
+def altered(texts: list[str], seed: int) -> list[str]:
+    """A tenth of the words get an ending of their own, so that a repetition brings new n-grams."""
+    rng = np.random.default_rng(seed)
+    words = [text.split() for text in texts]
+    change = iter(rng.random(sum(map(len, words))) < 0.1)
+    return [" ".join(f"{word}{seed}" if next(change) else word for word in row) for row in words]
+
+
+def write(folder: Path, repeats: int, *, long: int = 1) -> int:
+    """Write files, each the whole set altered, `long` rows of a label to a text; return the bytes of text."""
+    table = pq.read_table(DATA / "train.parquet")
+    order = np.argsort(np.array(table["label"].to_pylist(), dtype=object).astype(str), kind="stable")
+    table = table.take(pa.array(order[: len(order) // long * long]))
+    size = 0
+    for repeat in range(repeats):
+        texts = altered(table["text"].to_pylist(), repeat)
+        labels = table["label"].to_pylist()
+        if long > 1:
+            texts = [" ".join(texts[i : i + long]) for i in range(0, len(texts), long)]
+            labels = labels[::long]
+        size += sum(len(text.encode()) for text in texts)
+        pq.write_table(pa.table({"text": texts, "label": labels}), folder / f"{repeat:04}.parquet")
+    return size
+
+
+def train(folder: Path, settings: dict[str, Any], in_memory: int = 128 << 20) -> dict[str, Any]:
+    """Train in a process of its own; seconds, peak memory, rows."""
+    code = (
+        "import json, resource, sys, time, logitext as lt, logitext.gathering\n"
+        "logitext.gathering.IN_MEMORY = int(sys.argv[3])\n"
+        "start = time.perf_counter()\n"
+        "model = lt.TextClassifier(**json.loads(sys.argv[2])).fit(sys.argv[1])\n"
+        "seconds = time.perf_counter() - start\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "record = model.training_\n"
+        "print(json.dumps({'seconds': seconds, 'peak_bytes': peak, 'rows': record['rows'],"
+        " 'streamed': record.get('streamed', False), 'epochs': len(record['epochs']),"
+        " 'held_out': record['held_out'], 'features': len(model.model_.arrays['hashes'])}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), json.dumps(settings), str(in_memory)],
+        check=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gigabytes", type=float, default=5.0)
+    gigabytes = parser.parse_args().gigabytes
+    if not DATA.is_dir():
+        sys.exit(f"skipped: {DATA} is not there; set LOGITEXT_DATA")
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as place:
+        scale = []
+        for repeats in (1, 4, 16):
+            folder = Path(place) / f"x{repeats}"
+            folder.mkdir()
+            size = write(folder, repeats)
+            found = train(folder, FIXED, HELD_IN_MEMORY) | {"repeats": repeats, "text_bytes": size}
+            found["microseconds_a_row"] = 1e6 * found["seconds"] / (found["rows"] * found["epochs"])
+            scale.append(found)
+            print(json.dumps(found), flush=True)
+        result["scale"] = scale
+        if gigabytes:
+            folder = Path(place) / "big"
+            folder.mkdir()
+            each = write(folder, 1, long=8)
+            size = write(folder, max(1, round(gigabytes * 1e9 / each)), long=8)
+            result["big"] = train(folder, {}) | {"text_bytes": size}
+            print(json.dumps(result["big"]), flush=True)
+    store("streaming", result)
+
+
+if __name__ == "__main__":
+    main()
