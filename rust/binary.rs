@@ -11,7 +11,7 @@ use crate::elements::Format;
 use crate::kernel;
 use crate::logits::BLOCK;
 use crate::packed::one_nan;
-use crate::real::{Real, Scale, Unit};
+use crate::real::{Real, Scale, Unit, ln};
 use crate::simd::{Cpu, Level, dispatch};
 use crate::threads::share;
 
@@ -69,6 +69,30 @@ impl<T: Real> Exponential<T> {
         let far = if wrong == T::ZERO { T::ZERO } else { z.abs() * wrong };
         (far.to_f64(), e.to_f64() * T::PER_UNIT)
     }
+}
+
+/// Replace logits by their sigmoids, in place; the sum of `ln(1 + exp(z))` in nats, what they all
+/// cost where no label holds.
+#[inline(always)]
+pub fn sigmoid_in_place(cpu: impl Cpu, row: &mut [f32]) -> f64 {
+    const LANES: usize = 16;
+    let exponential = Exponential::<f32>::new(cpu);
+    let mut loss = 0.0;
+    // The logarithm of a product, of factors up to 2: so many do not overflow.
+    for block in row.chunks_mut(512) {
+        let (mut above, mut product) = ([0.0; LANES], [1.0; LANES]);
+        for group in block.chunks_mut(LANES) {
+            for (i, z) in group.iter_mut().enumerate() {
+                let e = exponential.unit.exp(cpu, &exponential.scale, -z.abs());
+                above[i] += f64::from(if *z < 0.0 { 0.0 } else { *z });
+                product[i] *= 1.0 + e.to_f64() * f32::PER_UNIT;
+                let all = exponential.one + e;
+                *z = if *z < 0.0 { e } else { exponential.one } / all;
+            }
+        }
+        loss += above.iter().sum::<f64>() + ln(product.iter().product());
+    }
+    loss
 }
 
 /// Answer for each logit; the sum of the losses, where `y` holds the shares of yes.
@@ -195,4 +219,37 @@ fn part<F: Format>(cpu: impl Cpu, (z, y, mut out, kind, factor): Given<'_, F>) -
         }
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::level;
+
+    struct Given<'a>(&'a mut [f32]);
+    impl crate::simd::Kernel for Given<'_> {
+        type Answer = f64;
+        fn run(self, cpu: impl Cpu) -> f64 {
+            sigmoid_in_place(cpu, self.0)
+        }
+    }
+
+    #[test]
+    fn sigmoids_in_place_and_their_loss() {
+        for n in [1, 15, 16, 17, 511, 512, 513, 2000] {
+            let z: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.7).collect();
+            let mut row = z.clone();
+            let loss = dispatch(level(), Given(&mut row));
+            let naive: f64 = z.iter().map(|&z| f64::from(z).exp().ln_1p()).sum();
+            assert!((loss - naive).abs() <= 1e-6 * naive + 1e-13, "{n}: {loss} for {naive}");
+            for (&p, &z) in row.iter().zip(&z) {
+                let right = 1.0 / (1.0 + (-f64::from(z)).exp());
+                assert!((f64::from(p) - right).abs() <= 1e-6 * right, "{z}: {p} for {right}");
+            }
+        }
+        let mut zeros = vec![0.0; 10_000]; // a product of as many factors 2 would overflow
+        assert!((dispatch(level(), Given(&mut zeros)) - 10_000.0 * 2f64.ln()).abs() < 1e-6);
+        assert!(dispatch(level(), Given(&mut [f32::NAN])).is_nan());
+        assert_eq!(dispatch(level(), Given(&mut [f32::INFINITY])), f64::INFINITY);
+    }
 }

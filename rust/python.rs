@@ -15,7 +15,7 @@ use crate::ngrams::{Block, LONGEST, Recipe, Scratch, Sink, ngrams};
 use crate::simd::level;
 use crate::table::Table;
 use crate::text::{BadTexts, Rule, Texts};
-use crate::train::{Examples, Lists, Schedule};
+use crate::train::{Examples, Lists, Schedule, Sets};
 use crate::{dense, records, table, train};
 
 mod arrays;
@@ -255,8 +255,21 @@ fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResul
     Ok(all)
 }
 
+/// The labels of each row: where its list begins, and the lists.
+type PySets<'py> = (PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, u32>);
+
+fn sets<'a>(given: &'a PySets<'_>, rows: usize, classes: usize) -> PyResult<Sets<'a>> {
+    let (offsets, ids) = (slice(&given.0)?, slice(&given.1)?);
+    let fits = offsets.len() == rows + 1
+        && offsets.first() == Some(&0)
+        && offsets.last() == Some(&(ids.len() as i64))
+        && offsets.windows(2).all(|pair| pair[0] <= pair[1])
+        && ids.iter().all(|&id| (id as usize) < classes);
+    if fits { Ok(Sets { offsets, ids }) } else { Err(bad("lists of labels do not fit together")) }
+}
+
 #[pyfunction]
-#[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, learning_rate, l2, smoothing, z_loss, batch, seen, total,
+#[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, sets = None, learning_rate, l2, smoothing, z_loss, batch, seen, total,
     scale, weights, bias, threads, budget))]
 #[allow(clippy::too_many_arguments)]
 fn train_rows<'py>(
@@ -266,6 +279,7 @@ fn train_rows<'py>(
     row_weights: Option<PyReadonlyArray1<'py, f32>>,
     shares: Option<PyReadonlyArray2<'py, f32>>,
     order: PyReadonlyArray1<'py, u32>,
+    sets: Option<PySets<'py>>,
     learning_rate: f64,
     l2: f64,
     smoothing: f32,
@@ -285,7 +299,7 @@ fn train_rows<'py>(
     let blocks = lists(&blocks, labels.len(), shape.0)?;
     let classes = bias.as_array().len();
     let fits = classes == shape.1
-        && labels.iter().all(|&label| (label as usize) < classes)
+        && (sets.is_some() || labels.iter().all(|&label| (label as usize) < classes))
         && order.iter().all(|&row| (row as usize) < labels.len())
         && row_weights.is_none_or(|weights| weights.len() == labels.len())
         && shares.as_ref().is_none_or(|shares| shares.as_array().dim() == (labels.len(), classes))
@@ -296,7 +310,8 @@ fn train_rows<'py>(
     }
     let shares = shares.as_ref().map(|shares| shares.as_slice()).transpose();
     let shares = shares.map_err(|_| bad("arrays must be contiguous"))?;
-    let examples = Examples { blocks: &blocks, labels, row_weights, shares, classes };
+    let sets = sets.as_ref().map(|given| self::sets(given, labels.len(), classes)).transpose()?;
+    let examples = Examples { blocks: &blocks, labels, row_weights, shares, sets, classes };
     let schedule = Schedule { learning_rate, l2, smoothing, z_loss, batch, seen, total };
     let not_contiguous = |_| bad("arrays must be contiguous");
     let weights = weights.as_slice_mut().map_err(not_contiguous)?;
@@ -325,8 +340,14 @@ fn sparse_logits<'py>(
     if shape.1 != bias.len() || rows.iter().any(|&row| row as usize >= all) {
         return Err(bad("rows, weights and bias do not fit together"));
     }
-    let examples =
-        Examples { blocks: &blocks, labels: &[], row_weights: None, shares: None, classes: bias.len() };
+    let examples = Examples {
+        blocks: &blocks,
+        labels: &[],
+        row_weights: None,
+        shares: None,
+        sets: None,
+        classes: bias.len(),
+    };
     let weights = weights.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
     let out = py.detach(|| train::logits(level(), &examples, rows, weights, bias, threads));
     out.into_pyarray(py).reshape([rows.len(), bias.len()])

@@ -1,4 +1,4 @@
-//! Softmax regression by mini-batch SGD: the same bits for any number of threads.
+//! Softmax regression, or one logistic regression per label, by mini-batch SGD: the same bits for any number of threads.
 //!
 //! Features belong to `SHARDS` shards by the top bits of their hash, and a
 //! shard's weights are touched by one thread alone. A batch goes in two phases:
@@ -14,6 +14,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::binary::sigmoid_in_place;
 use crate::count::SHARDS;
 use crate::kernel;
 use crate::logits::{BLOCK, softmax_in_place};
@@ -60,8 +61,26 @@ pub struct Examples<'a> {
     pub row_weights: Option<&'a [f32]>,
     /// (rows, classes): a share of each class, instead of the labels.
     pub shares: Option<&'a [f32]>,
+    /// Several labels a row, each by itself, instead of one class.
+    pub sets: Option<Sets<'a>>,
     /// Classes.
     pub classes: usize,
+}
+
+/// The labels of each row, as lists of their numbers.
+#[derive(Clone, Copy)]
+pub struct Sets<'a> {
+    /// (rows + 1): where each row's list begins.
+    pub offsets: &'a [i64],
+    /// Labels, each once a row.
+    pub ids: &'a [u32],
+}
+
+impl Sets<'_> {
+    #[inline(always)]
+    fn row(&self, row: usize) -> &[u32] {
+        &self.ids[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
 }
 
 /// How far along the way, and how large the steps are.
@@ -439,28 +458,44 @@ impl<'e> Worker<'e> {
             signs.largest = signs.largest.max(largest(z));
             signs.logits += squares(z);
             let shares = self.examples.shares.map(|shares| &shares[row * classes..][..classes]);
-            let label = if shares.is_some() { 0 } else { self.examples.labels[row] as usize };
-            let first = z[label];
-            let met =
-                shares.map_or(0.0, |shares| z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum());
-            let surprise = softmax_in_place(cpu, z, label, terms);
-            let mut cost = surprise - met;
-            signs.saturated += u64::from(largest(z) > SATURATED);
-            if z_loss > 0.0 {
-                let lse = surprise + first;
-                cost += z_loss * lse * lse;
-                z.iter_mut().for_each(|z| *z *= 1.0 + 2.0 * z_loss * lse);
-            }
-            *loss += f64::from(cost * weight);
-            if let Some(shares) = shares {
-                z.iter_mut().zip(shares).for_each(|(z, share)| *z -= share);
-            } else {
+            let surprise = if let Some(sets) = self.examples.sets {
+                let ids = sets.row(row);
+                let met: f64 = ids.iter().map(|&id| f64::from(z[id as usize])).sum();
+                let surprise = (sigmoid_in_place(cpu, z) - met) as f32;
+                signs.saturated += u64::from(z.iter().all(|&p| p.max(1.0 - p) > SATURATED));
+                *loss += f64::from(surprise * weight);
                 if smoothing > 0.0 {
-                    let each = smoothing / classes as f32;
+                    // No label at all is one more class: of few labels the share is not too large.
+                    let each = smoothing / (classes + 1) as f32;
                     z.iter_mut().for_each(|z| *z -= each);
                 }
-                z[label] -= 1.0 - smoothing;
-            }
+                ids.iter().for_each(|&id| z[id as usize] -= 1.0 - smoothing);
+                surprise
+            } else {
+                let label = if shares.is_some() { 0 } else { self.examples.labels[row] as usize };
+                let first = z[label];
+                let met = shares
+                    .map_or(0.0, |shares| z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum());
+                let surprise = softmax_in_place(cpu, z, label, terms);
+                let mut cost = surprise - met;
+                signs.saturated += u64::from(largest(z) > SATURATED);
+                if z_loss > 0.0 {
+                    let lse = surprise + first;
+                    cost += z_loss * lse * lse;
+                    z.iter_mut().for_each(|z| *z *= 1.0 + 2.0 * z_loss * lse);
+                }
+                *loss += f64::from(cost * weight);
+                if let Some(shares) = shares {
+                    z.iter_mut().zip(shares).for_each(|(z, share)| *z -= share);
+                } else {
+                    if smoothing > 0.0 {
+                        let each = smoothing / classes as f32;
+                        z.iter_mut().for_each(|z| *z -= each);
+                    }
+                    z[label] -= 1.0 - smoothing;
+                }
+                surprise
+            };
             signs.gradients += squares(z);
             if shares.is_none() && smoothing == 0.0 && z_loss == 0.0 && surprise < SURE {
                 *taught = false;
@@ -476,7 +511,7 @@ impl<'e> Worker<'e> {
 /// Below this the factor on all weights is multiplied in: what is divided by it must not overflow.
 const SMALL: f64 = 1e-6;
 
-/// A row with a probability above this is settled.
+/// A row with a probability above this is settled; of several labels each must be, for yes or for no.
 const SATURATED: f32 = 0.99;
 
 /// A row whose loss, in nats, is below this has been learned: it makes no step, unless

@@ -273,6 +273,8 @@ def sgd(
     shares: np.ndarray | None = None,
     smoothing: float = 0.0,
     z_loss: float = 0.0,
+    sets: np.ndarray | None = None,
+    first_bias: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Softmax regression by mini-batches from zero weights, one order of rows per epoch.
 
@@ -281,9 +283,11 @@ def sgd(
     weights, the bias and each epoch's loss per unit of weight, before each row's step.
     The targets are the classes, smoothed, or shares of them; the loss has z_loss times the
     squared log-sum-exp, whose gradient is 2 z_loss times log-sum-exp times the probabilities.
+    Or they are several labels a row, a 0/1 matrix, each a logistic regression of its own.
     """
     x = x.astype(np.float64)
-    weights, bias = np.zeros((x.shape[1], classes)), np.zeros(classes)
+    weights = np.zeros((x.shape[1], classes))
+    bias = np.zeros(classes) if first_bias is None else first_bias.astype(np.float64)
     row_weights = np.ones(len(y)) if row_weights is None else row_weights.astype(np.float64)
     seen, total = 0, sum(map(len, orders))
     losses = []
@@ -295,6 +299,16 @@ def sgd(
             steps = np.zeros((len(rows), classes))
             for i, row in enumerate(rows):
                 z = (x[row] @ weights + bias).tolist()
+                if sets is not None:
+                    pairs = list(zip(z, sets[row].tolist(), strict=True))
+                    surprise = sum(binary_cross_entropy(*pair) for pair in pairs)
+                    loss += row_weights[row] * surprise / classes
+                    if surprise < SURE and not smoothing:
+                        continue
+                    targets = [(1 - smoothing) * y + smoothing / (classes + 1) for _, y in pairs]
+                    slopes = [1 / (1 + math.exp(-z)) - y for z, y in zip(z, targets, strict=True)]
+                    steps[i] = -rate * row_weights[row] * np.array(slopes)
+                    continue
                 p = softmax(z)
                 lse = max(z) + math.log(sum(math.exp(v - max(z)) for v in z))
                 loss += row_weights[row] * z_loss * lse**2

@@ -196,6 +196,7 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
         "word_ngrams": [1, 3], "char_ngrams": [3, 3], "tokens": "whitespace", "learning_rate": 0.5,
         "epochs": 2, "l2": 0.001, "label_smoothing": 0.05, "class_weight": "balanced",
         "calibration": "auto", "random_state": 7, "z_loss": 0.01, "minutes": 2.0, "early_stopping": 2,
+        "multilabel": False,
     }  # fmt: skip
     assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.txt", "m"]
     # One verb, one library call: the same bytes.

@@ -499,7 +499,7 @@ def test_labels_become_sorted_classes(labels: Any, classes: list[Any]) -> None:
         (["a", None], "label at row 1 is null"),
         (["a", ""], "label at row 1 is empty"),
         ([1.0, 2.0], "strings, integers or booleans, got double"),
-        ([["a"], ["b"]], "one label: several labels per text"),
+        ([["a"], ["b"]], "one label: for several labels per text set multilabel=True"),
         (["a", 1], "labels must be all of one type"),
         ("ab", "got one string"),
         (["a", "\ud800"], "lone surrogate at row 1"),

@@ -13,8 +13,17 @@ PACKAGE = ROOT / "python" / "logitext"
 # Modules of one layer may import each other, as long as they do not go in circles.
 LAYERS = [
     ["_core"],
-    ["arrays", "losses", "logits", "features"],
-    ["calibration", "conformal", "novelty", "evaluation", "tallies", "description"],
+    ["arrays", "losses", "logits", "features", "labels"],
+    [
+        "calibration",
+        "conformal",
+        "novelty",
+        "evaluation",
+        "multilabel",
+        "thresholds",
+        "tallies",
+        "description",
+    ],
     [
         "modelschema",
         "modelfile",

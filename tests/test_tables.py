@@ -521,7 +521,8 @@ ERRORS: list[tuple[str, bytes, dict[str, Any], str]] = [
         "x.jsonl",
         b'{"text":"a","label":["x","y"]}\n',
         {},
-        "the label of data row 1 is an array; labels are strings, integers or booleans.",
+        "the label of data row 1 is an array; labels are strings, integers or booleans, "
+        "and for several labels per text give --multilabel.",
     ),
     (
         "x.jsonl",
@@ -552,13 +553,13 @@ ERRORS: list[tuple[str, bytes, dict[str, Any], str]] = [
         "x.ft",
         b"__label__a b\n__label__a __label__b c\n",
         {},
-        "data row 2 has more than one label, which is not supported yet.",
+        "data row 2 has more than one label: for several labels per text give --multilabel.",
     ),
     (
         "x.ft",
         b"__label__a  __label__b\n",
         {},
-        "data row 1 has more than one label, which is not supported yet.",
+        "data row 1 has more than one label: for several labels per text give --multilabel.",
     ),
     ("x.ft", b"__label__a b\nno label\n", {}, "data row 2 does not start with __label__."),
     ("x.ft", b"__label__a b\n\n", {}, "data row 2 does not start with __label__."),
@@ -694,7 +695,8 @@ def test_rows_are_numbered_across_batches(tmp_path: Path) -> None:
         (
             {"text": ["a"], "label": [["x"]]},
             "the label column 'label' holds list<element: string>, "
-            "but labels are strings, integers or booleans.",
+            "but labels are strings, integers or booleans, "
+            "and for several labels per text give --multilabel.",
         ),
         (
             {"text": ["a", "b"], "label": pa.array([1, 1 << 63], pa.uint64())},

@@ -20,12 +20,14 @@ from logitext.logits import (
     top_k,
 )
 from logitext.modelfile import ModelFileError
+from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
 
 __all__ = [
     "Description",
     "Evaluation",
     "Explanation",
     "ModelFileError",
+    "MultilabelEvaluation",
     "NotFittedError",
     "Share",
     "TextClassifier",
@@ -37,6 +39,7 @@ __all__ = [
     "energy",
     "entropy",
     "evaluate",
+    "evaluate_multilabel",
     "load",
     "log_softmax",
     "logsumexp",

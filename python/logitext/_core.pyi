@@ -51,6 +51,7 @@ def train(
     shares: F32 | None,
     order: U32,
     *,
+    sets: tuple[I64, U32] | None = None,
     learning_rate: float,
     l2: float,
     smoothing: float,

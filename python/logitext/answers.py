@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logitext.features import arrow_numbers, arrow_strings
-from logitext.logits import argmax, softmax, top_k
+from logitext.labels import LabelSets
+from logitext.logits import argmax, top_k
+from logitext.multilabel import decide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +32,7 @@ def answers(
     top_k: int | None = None,
     threshold: float | None = None,
     nested: bool = True,
+    separator: str = ";",
 ) -> Iterator[pa.RecordBatch]:
     """Answer texts with a table of columns.
 
@@ -42,33 +46,44 @@ def answers(
         Add the most probable labels, at most all: as a list column ``top``, or, not
         nested, as columns ``label_1``, ``probability_1`` and so on.
     threshold : float, optional
-        The label is null where its probability is below.
+        The label is null where its probability is below; of several labels a text those are given
+        whose probability is not below, whatever their own thresholds are.
     nested : bool
         Whether the table may hold lists.
+    separator : str, default ";"
+        Stands between several labels, and their probabilities, where it may not.
 
     Yields
     ------
     pyarrow.RecordBatch
         Columns ``label`` and ``probability``, and what was asked for, in the order of
-        the texts.
+        the texts. Of several labels a text ``labels`` and ``probability`` are lists.
 
     Raises
     ------
     ValueError
-        As `TextClassifier.logits`.
+        As `TextClassifier.logits`, and if a label that is not to stand in a list holds the separator.
     """
+    if model.thresholds_ is not None and not nested:
+        _check_separator(model.classes_.tolist(), separator)
     rows = max(1, LOGITS_AT_ONCE // len(model.classes_))
     for begin in range(0, len(texts), rows):
         z = model.logits(texts.slice(begin, rows))
-        shares = softmax(z, temperature=model.temperature_)
-        decided = argmax(z)
-        chosen = shares[np.arange(len(z)), decided]
+        shares = model.model_.probabilities(z)
         labels = _labels(model.classes_.tolist())
-        unsure = None if threshold is None else chosen < threshold
-        columns = {
-            "label": labels.take(arrow_numbers(decided, unsure)),
-            "probability": arrow_numbers(chosen),
-        }
+        if model.thresholds_ is not None:
+            given = decide(z, model.thresholds_) if threshold is None else decide(shares, threshold)
+            columns = _several(given, shares, labels)
+            if not nested:
+                columns = {name: _joined(column, separator) for name, column in columns.items()}
+        else:
+            decided = argmax(z)
+            chosen = shares[np.arange(len(z)), decided]
+            unsure = None if threshold is None else chosen < threshold
+            columns = {
+                "label": labels.take(arrow_numbers(decided, unsure)),
+                "probability": arrow_numbers(chosen),
+            }
         if logits:
             columns["logits"] = _per_class(z, model)
         if probabilities:
@@ -76,6 +91,30 @@ def answers(
         if top_k is not None:
             columns |= _top(z, shares, labels, min(top_k, len(labels)), nested)
         yield pa.RecordBatch.from_pydict(columns)
+
+
+def _several(given: LabelSets, shares: NDArray[np.float32], labels: pa.Array) -> dict[str, pa.Array]:
+    """Lists of the labels of each text, and of their probabilities."""
+    offsets = arrow_numbers(given.offsets)
+    chosen = arrow_numbers(shares.reshape(-1)[given.at])
+    return {
+        "labels": pa.LargeListArray.from_arrays(offsets, labels.take(arrow_numbers(given.ids))),
+        "probability": pa.LargeListArray.from_arrays(offsets, chosen),
+    }
+
+
+def _joined(lists: pa.LargeListArray, separator: str) -> pa.Array:
+    values = pa.LargeListArray.from_arrays(lists.offsets, lists.values.cast(pa.large_string()))
+    return pc.binary_join(values, arrow_strings([separator])[0])
+
+
+def _check_separator(classes: list[Any], separator: str) -> None:
+    for label in class_names(classes):
+        if separator in label:
+            raise ValueError(
+                f"the label {label!r} holds the separator {separator!r}: choose another by "
+                "--label-separator, or write JSON Lines or Parquet"
+            )
 
 
 def _labels(classes: list[Any]) -> pa.Array:

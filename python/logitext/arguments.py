@@ -42,6 +42,13 @@ def check(params: Mapping[str, Any]) -> Settings:
         raise ValueError("word_ngrams and char_ngrams cannot both be None")
     if params["tokens"] not in ("unicode", "whitespace"):
         raise ValueError(f'tokens must be "unicode" or "whitespace", got {params["tokens"]!r}')
+    if not isinstance(params["multilabel"], bool):
+        raise ValueError(f"multilabel must be True or False, got {params['multilabel']!r}")
+    if params["multilabel"] and params["class_weight"] is not None:
+        raise ValueError(
+            "class_weight is for one label per text: with multilabel=True the thresholds are chosen "
+            "label by label, and sample_weight weighs rows"
+        )
     if params["calibration"] not in ("auto", None):
         raise ValueError(f'calibration must be "auto" or None, got {params["calibration"]!r}')
     rate = _number("learning_rate", params["learning_rate"], above=0.0)
@@ -53,6 +60,8 @@ def check(params: Mapping[str, Any]) -> Settings:
     if smoothing is not None and smoothing >= 1:
         raise ValueError(f"label_smoothing must be below 1, got {params['label_smoothing']!r}")
     z_loss = _number("z_loss", params["z_loss"], above=-math.ulp(0.0))
+    if params["multilabel"] and z_loss:
+        raise ValueError("z_loss is for one label per text: labels by themselves have no log-sum-exp")
     patience = params["early_stopping"]
     if patience is not None and not (_is_whole(patience) and patience >= 1):
         raise ValueError(
@@ -77,6 +86,7 @@ def check(params: Mapping[str, Any]) -> Settings:
         z_loss=z_loss or 0.0,
         early_stopping=None if patience is None else int(patience),
         minutes=minutes,
+        multilabel=params["multilabel"],
         calibrate=params["calibration"] is not None,
         threads=thread_count(params["threads"]),
         seed=int(seed),

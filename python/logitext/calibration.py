@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,23 @@ from logitext.logits import softmax
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 LOWEST, HIGHEST = 1 / 64, 64.0
 MASKED = -1e30
 """Low enough for a probability of 0 at any of these temperatures."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on the logits of held-out rows."""
+
+    temperature: float = 1.0
+    """The logits are divided by it to give calibrated ones."""
+    shift: float = 0.0
+    """Added to them where a row may have several labels; to one class a row it would do nothing."""
+    thresholds: NDArray[np.float32] | None = None
+    """The logit from which on each label is given, where a row may have several."""
 
 
 def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:

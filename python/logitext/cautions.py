@@ -45,7 +45,8 @@ def cautions(record: dict[str, Any], classes: list[Any]) -> list[str]:
     largest = max((epoch["largest_logit"] for epoch in epochs), default=0.0)
     if largest > LARGE_LOGIT:
         found.append(f"logits explode: one is {largest:,.0f}; try a smaller step, l2 or z_loss")
-    losses = [math.log(len(classes)), *(epoch["loss"] for epoch in epochs)]
+    guessing = record.get("guessing", math.log(len(classes)))
+    losses = [guessing, *(epoch["loss"] for epoch in epochs)]
     for i in range(1, len(losses)):
         if losses[i] > RISE * losses[i - 1]:
             before = "guessing" if i == 1 else f"epoch {i - 1}"

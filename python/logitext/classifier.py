@@ -15,17 +15,21 @@ import pyarrow as pa
 
 from logitext import modelfile
 from logitext.arguments import check, class_weights, from_json, row_weights, thread_count, to_json
-from logitext.calibration import fit_temperature
+from logitext.calibration import Calibration
 from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts
 from logitext.gathering import Stream, gather, total_bytes
-from logitext.logits import argmax, softmax
-from logitext.model import Model, from_training
+from logitext.labels import as_label_sets, as_objects
+from logitext.logits import argmax
+from logitext.model import Model, calibrated, from_training
+from logitext.multilabel import MultilabelEvaluation, decide, evaluate_multilabel, exact
+from logitext.search import HeldOut
 from logitext.sources import are_paths, files_of
 from logitext.streaming import fit_stream
+from logitext.tables import joined
 from logitext.tables import read as read_table
 from logitext.teaching import lesson
 from logitext.training import fit
@@ -79,8 +83,12 @@ class TextClassifier:
         then depends on the speed of the machine.
     class_weight : mapping of label to weight, "balanced" or None
         Weight of each row's loss by its class.
+    multilabel : bool
+        A text may have several labels, or none: each gets a probability and a threshold by
+        itself. See `fit` for what labels may be.
     calibration : "auto" or None
-        "auto" fits a temperature on held-out rows.
+        "auto" fits a temperature on held-out rows, and thresholds of several labels; without
+        it they are at a probability of a half.
     threads : int or None
         None: the CPUs this process may use. The model is the same for any number.
     random_state : int
@@ -91,11 +99,16 @@ class TextClassifier:
     Attributes
     ----------
     classes_ : array, shape (n_classes,)
-        The labels, sorted, of the type they came in.
+        The labels, sorted, of the type they came in; several labels a text in the order of
+        `classes` or of the matrix, if it was given.
     training_ : dict
         How the model came about: plan, search, losses, held-out accuracy and log loss.
     temperature_ : float
         The logits over it are calibrated; 1 where nothing could be held out.
+    shift_ : float
+        With several labels a text it is added to them; else 0.
+    thresholds_ : float32 array, shape (n_classes,), or None
+        With several labels a text, the logit from which on each is given.
     model_ : Model
         The arrays and the header of the model file.
 
@@ -111,6 +124,8 @@ class TextClassifier:
     classes_: NDArray[Any]
     training_: dict[str, Any]
     temperature_: float
+    shift_: float
+    thresholds_: NDArray[np.float32] | None
     model_: Model
 
     def __init__(
@@ -127,6 +142,7 @@ class TextClassifier:
         early_stopping: int | None = None,
         minutes: float | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        multilabel: bool = False,
         calibration: Literal["auto"] | None = "auto",
         threads: int | None = None,
         random_state: int = 0,
@@ -143,6 +159,7 @@ class TextClassifier:
         self.early_stopping = early_stopping
         self.minutes = minutes
         self.class_weight = class_weight
+        self.multilabel = multilabel
         self.calibration = calibration
         self.threads = threads
         self.random_state = random_state
@@ -166,6 +183,7 @@ class TextClassifier:
         text: str | None = None,
         label: str | None = None,
         input_format: str | None = None,
+        label_separator: str = ";",
     ) -> Self:
         """Learn from labelled texts, or from what another model says of them.
 
@@ -176,6 +194,8 @@ class TextClassifier:
             ``?``, ``[``) or a list of such. Over 128 MB of text are streamed, in bounded memory.
         labels : the same of str, int or bool, one per text
             Beside a teacher they may be missing (null) in some rows, or in all (None).
+            With ``multilabel=True`` a list of them per text (an empty one is legal), or a 0/1
+            matrix (n, n_classes): an array, a SciPy sparse matrix, a data frame.
         sample_weight : array of float, optional
             Weight of each row's loss, at least 0, not all 0.
         teacher_logits : array of float, shape (n, n_classes), optional
@@ -184,7 +204,8 @@ class TextClassifier:
         temperature : float, default 1
             The teacher's logits are divided by it first.
         classes : sorted list of labels, optional
-            What the columns of `teacher_logits` mean, where the labels do not say it.
+            What the columns of `teacher_logits` mean, where the labels do not say it. With
+            ``multilabel=True`` all labels there are, in the order of the matrix's columns.
         validation : (texts, labels), optional
             Rows that are never trained on: settings and the temperature are chosen on them, and
             their loss is taken after each epoch. Without them a part of `texts` is held out.
@@ -197,6 +218,8 @@ class TextClassifier:
             model is saved.
         progress : callable, optional
             Told (what is being done, share of it done) as training goes.
+        label_separator : str, default ";"
+            With ``multilabel=True``, where strings in files are cut; such files are read into memory.
         text, label, input_format : str, optional
             Of tables: their columns of texts and labels, and format; guessed by default.
 
@@ -223,6 +246,10 @@ class TextClassifier:
         >>> fast = fast.fit(texts, teacher_logits=slow.logits(texts), classes=["no", "yes"])
         >>> fast.predict(["a great film"]).tolist()
         ['yes']
+        >>> tags = [["film", "good"], ["good"], ["film"], []] * 5
+        >>> clf = lt.TextClassifier(multilabel=True).fit(texts, tags)
+        >>> clf.predict(["good film", "bad plot"]).tolist()
+        [['film', 'good'], ['film']]
         """
         settings = check(self.get_params())
         tell = progress or (_print_progress if self.verbose else _silent)
@@ -238,16 +265,31 @@ class TextClassifier:
                         f"{error.filename!r} is none"
                     ) from error
                 raise
-            read = partial(read_table, text=text, label=label, format=input_format)
+            separator = label_separator if self.multilabel else None
+            read = partial(read_table, text=text, label=label, format=input_format, separator=separator)
             batches = (batch for file in files for batch in read(file))
-            stream = gather(batches, total_bytes(files), tell)
-            if stream.spill is not None:
-                with stream.spill:
-                    return self._fit_stream(stream, settings, tell, validation, callback, checkpoint)
-            texts, labels = pa.chunked_array(stream.texts), pa.chunked_array(stream.labels)
+            if self.multilabel:  # several labels are not streamed: all is read
+                every = list(batches)
+                texts, labels = (
+                    pa.chunked_array([batch.texts for batch in every]),
+                    joined([batch.labels for batch in every]),
+                )
+            else:
+                stream = gather(batches, total_bytes(files), tell)
+                if stream.spill is not None:
+                    with stream.spill:
+                        return self._fit_stream(stream, settings, tell, validation, callback, checkpoint)
+                texts, labels = pa.chunked_array(stream.texts), pa.chunked_array(stream.labels)
         column = as_texts(texts)
-        taught = None
-        if teacher_logits is None:
+        taught = sets = None
+        if self.multilabel:
+            if teacher_logits is not None or temperature != 1:
+                raise ValueError("teacher_logits are for one label per text, not for multilabel=True")
+            if labels is None:
+                raise ValueError("fit needs labels: with multilabel=True a list of them per text")
+            names, sets = as_label_sets(labels, len(column), classes)
+            codes = sets.rarest()
+        elif teacher_logits is None:
             if labels is None:
                 raise ValueError("fit needs labels, or teacher_logits to learn from instead")
             if classes is not None or temperature != 1:
@@ -263,18 +305,24 @@ class TextClassifier:
             used = np.flatnonzero(weights)
             column, codes, weights = column.take(arrow_numbers(used)), codes[used], weights[used]
             taught = taught and taught.take(used.astype(np.uint32))
+            sets = None if sets is None else sets.take(used)
         held = None
         if validation is not None:
             if taught:
                 raise ValueError("validation does not go together with teacher_logits")
-            held = _validation(validation, names)
+            held = _validation(validation, names, several=self.multilabel)
         elif self.early_stopping is not None:
             raise ValueError("early_stopping needs a validation set: fit(..., validation=(texts, labels))")
-        examples = Examples(column, codes, len(names), weights, taught)
+        examples = Examples(column, codes, len(names), weights, taught, sets)
         made = fit(examples, settings, tell, validation=held, callback=callback, checkpoint=checkpoint)
         arguments = to_json(self.get_params())
         self.model_ = from_training(
-            *made, texts=column, classes=names, settings=settings, arguments=arguments
+            *made,
+            texts=column,
+            classes=names,
+            settings=settings,
+            arguments=arguments,
+            multilabel=sets is not None,
         )
         return self._ready()
 
@@ -294,13 +342,21 @@ class TextClassifier:
             settings,
             progress,
             class_weights=lambda names, counts: class_weights(names, counts, self.class_weight),
-            validation=None if validation is None else lambda names: _validation(validation, names),
+            validation=None
+            if validation is None
+            else lambda names: _validation(validation, names, several=False),
             callback=callback,
             checkpoint=checkpoint,
         )
         arguments = to_json(self.get_params())
         self.model_ = from_training(
-            trained, temperature, record, texts=texts, classes=names, settings=settings, arguments=arguments
+            trained,
+            Calibration(temperature),
+            record,
+            texts=texts,
+            classes=names,
+            settings=settings,
+            arguments=arguments,
         )
         return self._ready()
 
@@ -325,7 +381,7 @@ class TextClassifier:
         Parameters
         ----------
         texts : list of str, NumPy array, pandas or Polars series, Arrow column
-        labels : the same of str, int or bool, one per text
+        labels : the same of str, int or bool, one per text; with ``multilabel=True`` as for `fit`
         classes : sequence of labels, optional
             All there will be; counts at the first call only, where the labels do not show them all.
         sample_weight : array of float, optional
@@ -359,23 +415,23 @@ class TextClassifier:
         """
         settings = check(self.get_params())
         begun = self.__sklearn_is_fitted__()
-        if classes is not None:
-            wanted = as_column(classes, "classes")
-            known = as_labels(wanted, len(wanted))[0]
+        several = self.thresholds_ is not None if begun else self.multilabel
+        if several != self.multilabel:
+            raise ValueError(f"a model trained with multilabel={several} cannot go on with {self.multilabel}")
+        if classes is not None or not begun:
+            known = _known(texts, labels, classes, several=several)
             if begun and known != self.model_.classes:
                 raise ValueError("classes are those of the first call: a model cannot take others")
-        elif not begun:
-            known = as_labels(labels, len(as_column(labels, "labels")))[0]
         names = self.model_.classes if begun else known
-        given = _labelled(texts, labels, names, "is none of the classes")
+        given = _labelled(texts, labels, names, "is none of the classes", several=several)
         how: dict[str, Any] = {"class_weight": self.class_weight, "sample_weight": sample_weight}
         given = replace(given, row_weights=row_weights(names, given.codes, **how))
-        held = None if validation is None else _validation(validation, names)
+        held = None if validation is None else _validation(validation, names, several=several)
         if held is None and self.early_stopping is not None:
             raise ValueError("early_stopping needs a validation set: validation=(texts, labels)")
         if isinstance(epochs, bool) or not (isinstance(epochs, int | np.integer) and epochs >= 1):
             raise ValueError(f"epochs must be a whole number of at least 1, got {epochs!r}")
-        model = self.model_ if begun else beginning(names, settings, to_json(self.get_params()), len(given))
+        model = self.model_ if begun else beginning(names, settings, to_json(self.get_params()), given)
         until = None if self.minutes is None else time.monotonic() + 60 * self.minutes
         tell = progress or (_print_progress if self.verbose else _silent)
         watched = Watch(callback=callback, until=until, patience=settings.early_stopping)
@@ -385,7 +441,7 @@ class TextClassifier:
         return self._ready()
 
     def calibrate(self, texts: Any, labels: Any) -> Self:
-        """Fit the temperature anew, on rows the model was not trained on.
+        """Fit the temperature anew, and thresholds, on rows the model was not trained on.
 
         Parameters
         ----------
@@ -395,7 +451,7 @@ class TextClassifier:
         Returns
         -------
         TextClassifier
-            Itself. Decisions do not change.
+            Itself. Decisions do not change, but for those by thresholds.
 
         Raises
         ------
@@ -412,10 +468,12 @@ class TextClassifier:
         True
         """
         self._fitted()
-        held = _labelled(texts, labels, self.model_.classes, "is none of the classes")
-        temperature = fit_temperature(self.logits(held.texts), held.codes)
-        calibration = {"method": "temperature", "temperature": temperature}
-        self.model_ = replace(self.model_, header={**self.model_.header, "calibration": calibration})
+        names, several = self.model_.classes, self.thresholds_ is not None
+        held = _labelled(texts, labels, names, "is none of the classes", several=several)
+        z = self.logits(held.texts)
+        found = HeldOut(held, np.arange(len(held), dtype=np.uint32), z).calibrate().calibration
+        header = {**self.model_.header, **calibrated(found, names, multilabel=several)}
+        self.model_ = replace(self.model_, header=header)
         return self._ready()
 
     # -- answers ----------------------------------------------------------------
@@ -443,7 +501,7 @@ class TextClassifier:
         return self.model_.logits(as_texts(texts), thread_count(self.threads))
 
     def predict(self, texts: Any) -> NDArray[Any]:
-        """Return the decision of each text: the class of its largest logit.
+        """Return the decision of each text: the class of its largest logit, or its labels.
 
         Parameters
         ----------
@@ -452,18 +510,25 @@ class TextClassifier:
         Returns
         -------
         array, shape (n,)
-            Labels, of the type they were given in. Ties go to the first class.
+            Labels, of the type they were given in. Ties go to the first class. Of several
+            labels a text, a list of those whose logit is at its threshold or above, in the
+            order of `classes_`.
 
         Raises
         ------
         NotFittedError, ValueError
             As `logits`.
         """
-        decisions: NDArray[np.int64] = argmax(self.logits(texts))
+        z = self.logits(texts)
+        if self.thresholds_ is not None:
+            return as_objects(decide(z, self.thresholds_).names(self.model_.classes))
+        decisions: NDArray[np.int64] = argmax(z)
         return self.classes_[decisions]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities: the softmax of the logits over the temperature.
+
+        Of several labels a text it is the sigmoid of each logit over the temperature plus the shift.
 
         Parameters
         ----------
@@ -472,15 +537,15 @@ class TextClassifier:
         Returns
         -------
         float32 array, shape (n, n_classes)
-            Rows sum to 1; the largest is at the decision.
+            Rows sum to 1, and the largest is at the decision; not so of several labels.
 
         Raises
         ------
         NotFittedError, ValueError
             As `logits`.
         """
-        probabilities: NDArray[np.float32] = softmax(self.logits(texts), temperature=self.temperature_)
-        return probabilities
+        z = self.logits(texts)
+        return self.model_.probabilities(z)
 
     def decision_function(self, texts: Any) -> NDArray[np.float32]:
         """Return scikit-learn's decision values.
@@ -492,7 +557,8 @@ class TextClassifier:
         Returns
         -------
         float32 array, shape (n,) for two classes, else (n, n_classes)
-            For two classes the second logit minus the first, else the logits.
+            For two classes the second logit minus the first, else the logits; those, too,
+            of several labels a text, however few.
 
         Raises
         ------
@@ -500,10 +566,10 @@ class TextClassifier:
             As `logits`.
         """
         z = self.logits(texts)
-        return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
+        return z[:, 1] - z[:, 0] if z.shape[1] == 2 and self.thresholds_ is None else z
 
     def score(self, texts: Any, labels: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on labelled texts.
+        """Return the accuracy on labelled texts; several labels must all be right.
 
         Parameters
         ----------
@@ -522,13 +588,21 @@ class TextClassifier:
         NotFittedError, ValueError
             As `logits`, and if labels are not one per text.
         """
-        decisions, codes = argmax(self.logits(texts)), self._codes(labels)[0]
-        if len(codes) != len(decisions):
-            raise ValueError(f"labels must be one per text: {len(decisions)} texts, {len(codes)} labels")
-        hits = decisions == codes
+        z = self.logits(texts)
+        if self.thresholds_ is None:
+            codes = self._codes(labels)[0]
+            if len(codes) != len(z):
+                raise ValueError(f"labels must be one per text: {len(z)} texts, {len(codes)} labels")
+            hits = argmax(z) == codes
+        elif len(z):
+            truth = as_label_sets(labels, len(z), self.model_.classes, unknown=True)[1]
+            # What the model does not know is one more label, which it never gives.
+            hits = exact(truth, replace(decide(z, self.thresholds_), labels=truth.labels))
+        else:
+            hits = np.zeros(0, bool)
         return float(np.average(hits, weights=sample_weight)) if len(hits) else math.nan
 
-    def evaluate(self, texts: Any, labels: Any) -> Evaluation:
+    def evaluate(self, texts: Any, labels: Any) -> Evaluation | MultilabelEvaluation:
         """Measure the model on labelled texts.
 
         Parameters
@@ -538,7 +612,7 @@ class TextClassifier:
 
         Returns
         -------
-        Evaluation
+        Evaluation, or MultilabelEvaluation of several labels a text
 
         Raises
         ------
@@ -549,6 +623,16 @@ class TextClassifier:
         """
         self._fitted()
         column = as_texts(texts)
+        if self.thresholds_ is not None:
+            sets = as_label_sets(labels, len(column), self.model_.classes)[1]
+            return evaluate_multilabel(
+                self.logits(column),
+                sets,
+                classes=self.model_.classes,
+                temperature=self.temperature_,
+                shift=self.shift_,
+                thresholds=self.thresholds_,
+            )
         codes = self.encode(labels)
         if len(codes) != len(column):
             raise ValueError(f"labels must be one per text: {len(column)} texts, {len(codes)} labels")
@@ -556,8 +640,8 @@ class TextClassifier:
             self.logits(column), codes, classes=self.model_.classes, temperature=self.temperature_
         )
 
-    def encode(self, labels: Any) -> NDArray[np.int64]:
-        """Return the index of each label in `classes_`.
+    def encode(self, labels: Any) -> NDArray[Any]:
+        """Return the index of each label in `classes_`, or the 0/1 matrix of several labels.
 
         Parameters
         ----------
@@ -565,7 +649,8 @@ class TextClassifier:
 
         Returns
         -------
-        int64 array, shape (n,)
+        int64 array, shape (n,); of several labels a text uint8, shape (n, n_classes)
+            The second is what scikit-learn's measures take.
 
         Raises
         ------
@@ -573,6 +658,9 @@ class TextClassifier:
             If a label is not a class of the model; the message names the row.
         """
         self._fitted()
+        if self.thresholds_ is not None:
+            lists = labels if hasattr(labels, "__len__") else list(labels)
+            return as_label_sets(lists, len(lists), self.model_.classes)[1].indicator()
         codes, values = self._codes(labels)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
@@ -637,7 +725,10 @@ class TextClassifier:
         ValueError
             If there is no such class.
         """
-        code = int(self.encode([label])[0])
+        self._fitted()
+        code = int(self._codes([label])[0][0])
+        if code < 0:
+            raise ValueError(f"{label!r} is not a class of the model")
         return self.model_.strongest_ngrams(code, most)
 
     # -- keeping ----------------------------------------------------------------
@@ -668,6 +759,8 @@ class TextClassifier:
             self.classes_ = np.array(classes, dtype=np.uint64 if classes[0] >= 0 else object)
         self.training_ = self.model_.header["training"]
         self.temperature_ = self.model_.temperature
+        self.shift_ = self.model_.shift
+        self.thresholds_ = self.model_.thresholds
         return self
 
     def _fitted(self) -> None:
@@ -705,8 +798,8 @@ class TextClassifier:
 
         return Tags(
             estimator_type="classifier",
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
+            target_tags=TargetTags(required=True, multi_output=self.multilabel),
+            classifier_tags=ClassifierTags(multi_label=self.multilabel),
             input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
         )
 
@@ -757,8 +850,21 @@ def load(path: str | os.PathLike[str], *, verify: bool | Literal["auto"] = "auto
     return classifier._ready()
 
 
-def _labelled(texts: Any, labels: Any, names: list[Any], complaint: str) -> Examples:
+def _known(texts: Any, labels: Any, classes: Any, *, several: bool) -> list[Any]:
+    """All classes: those said, or those met."""
+    if several:
+        rows = len(as_texts(texts))
+        return as_label_sets(labels, rows, classes)[0]
+    column = as_column(labels if classes is None else classes, "labels" if classes is None else "classes")
+    return as_labels(column, len(column))[0]
+
+
+def _labelled(texts: Any, labels: Any, names: list[Any], complaint: str, *, several: bool) -> Examples:
     """Rows of known classes."""
+    if several:
+        column = as_texts(texts)
+        sets = as_label_sets(labels, len(column), names)[1]
+        return Examples(column, sets.rarest(), len(names), None, None, sets)
     column, given = as_texts(texts), as_column(labels, "labels")
     if len(column) != len(given) or not len(column):
         counts = f"{len(column)} texts, {len(given)} labels"
@@ -771,11 +877,11 @@ def _labelled(texts: Any, labels: Any, names: list[Any], complaint: str) -> Exam
     return Examples(column, np.array(codes, np.uint32), len(names), None)
 
 
-def _validation(given: tuple[Any, Any], names: list[Any]) -> Examples:
+def _validation(given: tuple[Any, Any], names: list[Any], *, several: bool) -> Examples:
     if not (isinstance(given, tuple | list) and len(given) == 2):
         raise ValueError(f"validation must be (texts, labels), got {type(given).__name__}")
     try:
-        return _labelled(*given, names, "was never seen in training")
+        return _labelled(*given, names, "was never seen in training", several=several)
     except ValueError as error:
         raise ValueError(f"in validation, {error}") from error
 

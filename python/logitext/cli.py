@@ -99,6 +99,11 @@ _label = click.option("--label", metavar="NAME", help="Column of the labels (gue
 _how = f"{', '.join(FORMATS)} (default: what the suffix says)."
 _input_format = click.option("--input-format", metavar="FORMAT", type=click.Choice(FORMATS), help=_how)
 _of_out = f"{', '.join(OUTPUT_FORMATS)} (default: what the suffix of OUT says, or jsonl)."
+_separator = click.option(
+    "--label-separator",
+    metavar="TEXT",
+    help="What stands between several labels of one text, where there are no lists (default: ;).",
+)
 _threads = click.option("--threads", metavar="N", type=_N, help="CPUs to use (default: all available).")
 
 
@@ -186,6 +191,12 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
     metavar="MODEL",
     help="Go on from this model, which stays as it is: same classes and features, new n-grams join.",
 )
+@click.option(
+    "--multilabel",
+    is_flag=True,
+    help="A text may have several labels, or none: lists, several __label__, or strings with a separator.",
+)
+@_separator
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
@@ -202,6 +213,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     logitext train part1.parquet part2.parquet --text body --label topic -o topics.safetensors
     logitext train judged.parquet --teacher logits -o fast.safetensors
     logitext train big.parquet --minutes 5 --checkpoint big.part -o big.safetensors
+    logitext train tagged.csv --label tags --label-separator ";" -o tags.safetensors
     logitext train today.csv --continue news.safetensors -o news2.safetensors
     """
     from logitext import TextClassifier, screen
@@ -211,6 +223,9 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
         raise click.UsageError("--temperature belongs to --teacher.")
     if options["early_stopping"] and not options["validation"]:
         raise click.UsageError("--early-stopping needs --validation FILE.")
+    several = options["multilabel"] or options["label_separator"] is not None
+    if several and options["teacher"] is not None:
+        raise click.UsageError("--teacher is for one label per text, not for --multilabel.")
     written = [path for path in (output, options["checkpoint"]) if path is not None]
     for path in written:
         _check_output(path, *inputs, *options["validation"])
@@ -230,15 +245,18 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
         "minutes",
         "threads",
     )
+    begun = None if options["begun"] is None else _begun(options)
+    several = several or (begun is not None and begun.thresholds_ is not None)
     model = TextClassifier(
         **{name: options[name] for name in names},
         class_weight="balanced" if options["balanced"] else None,
+        multilabel=several,
         random_state=options["seed"],
     )
-    begun = None if options["begun"] is None else _begun(options)
     start = time.perf_counter()
     with screen.progress() as tell:
-        how = _how_to_read(options)
+        separated = _separated(options) if several else {}
+        how = _how_to_read(options) | separated
         if options["validation"]:
             given["validation"] = _read_together(files_of(options["validation"]), how)
         if begun is not None:
@@ -251,6 +269,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
             model.fit(texts, labels, checkpoint=options["checkpoint"], progress=tell, **taught, **given)
         else:
             columns = {"text": how["text"], "label": how["label"], "input_format": how["format"]}
+            columns |= {"label_separator": separated["separator"]} if several else {}
             model.fit(files, checkpoint=options["checkpoint"], progress=tell, **columns, **given)
         model.save(output)
     if options["checkpoint"] is not None:
@@ -289,15 +308,12 @@ def _read_together(inputs: list[str], how: dict[str, Any]) -> tuple[Any, Any]:
     """Texts and, if wanted, labels of all inputs."""
     import pyarrow as pa
 
-    from logitext.tables import read_all
+    from logitext.tables import joined, read_all
 
     tables = [read_all(path, **how) for path in inputs]
     texts = pa.chunked_array([chunk for texts, _ in tables for chunk in texts.chunks])
     chunks = [chunk for _, labels in tables if labels is not None for chunk in labels.chunks]
-    kinds = sorted({str(chunk.type) for chunk in chunks})
-    if len(kinds) > 1:
-        raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(kinds)}")
-    return texts, pa.chunked_array(chunks) if chunks else None
+    return texts, joined(chunks) if chunks else None
 
 
 def _taught(inputs: list[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -324,6 +340,13 @@ def _taught(inputs: list[str], options: dict[str, Any]) -> dict[str, Any]:
 
 def _how_to_read(options: dict[str, Any]) -> dict[str, Any]:
     return {"text": options["text"], "label": options.get("label"), "format": options["input_format"]}
+
+
+def _separated(options: dict[str, Any]) -> dict[str, Any]:
+    given = options["label_separator"]
+    if given == "":
+        raise click.UsageError("--label-separator must not be empty.")
+    return {"separator": ";" if given is None else given}
 
 
 def _check_output(output: str, *inputs: str) -> None:
@@ -355,7 +378,13 @@ def _refuse_to_replace(inputs: tuple[str, ...], output: str) -> None:
 @click.option("--logits", is_flag=True, help="Add the raw logit of every class.")
 @click.option("--probabilities", is_flag=True, help="Add the probability of every class.")
 @click.option("--top-k", metavar="N", type=_N, help="Add the N most probable labels.")
-@click.option("--threshold", metavar="P", type=_SHARE, help="Answer null below this probability.")
+@click.option(
+    "--threshold",
+    metavar="P",
+    type=_SHARE,
+    help="Answer null below this probability; of several labels give those that reach it.",
+)
+@_separator
 def predict(model: str, source: str, output: str, **options: Any) -> None:
     """Decide on texts: a label and its probability for each, as JSON Lines.
 
@@ -379,7 +408,9 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
     wanted = {name: options[name] for name in ("logits", "probabilities", "top_k", "threshold")}
     with open_writer(output, format=options["output_format"]) as writer:
         for batch in batches:
-            for answer in answers(classifier, batch.texts, **wanted, nested=writer.nested):
+            for answer in answers(
+                classifier, batch.texts, **wanted, nested=writer.nested, **_separated(options)
+            ):
                 writer.write(answer)
 
 
@@ -390,6 +421,7 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
 @_label
 @_input_format
 @_threads
+@_separator
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, unrounded.")
 def evaluate(model: str, sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Measure a model on labelled texts: accuracy, macro F1, log loss, classes, mistakes.
@@ -402,6 +434,8 @@ def evaluate(model: str, sources: tuple[str, ...], as_json: bool, **options: Any
     from logitext import screen
     from logitext.classifier import load
     from logitext.evaluation import evaluate as measure
+    from logitext.labels import LabelSets
+    from logitext.multilabel import evaluate_multilabel
     from logitext.tables import read
 
     classifier = load(model)
@@ -410,11 +444,33 @@ def evaluate(model: str, sources: tuple[str, ...], as_json: bool, **options: Any
     find = _finder(names)
     logits: list[NDArray[np.float32]] = []
     codes: list[int] = []
+    lengths: list[int] = []
+    thresholds = classifier.thresholds_
+    several = thresholds is not None
+    how = _how_to_read(options) | (_separated(options) if several else {})
     for path in sources:
-        for batch in read(path, **_how_to_read(options)):
+        for batch in read(path, **how):
             logits.append(classifier.logits(batch.texts))
-            rows = enumerate(cast(Any, batch.labels).to_pylist(), batch.first_row + 1)
-            codes += [find(label, f"{path}: the label of data row {row}, ") for row, label in rows]
+            for row, given in enumerate(cast(Any, batch.labels).to_pylist(), batch.first_row + 1):
+                labels = given if several else [given]
+                codes += [find(label, f"{path}: the label of data row {row}, ") for label in labels]
+                lengths.append(len(labels))
+    if thresholds is not None:
+        owners = np.repeat(np.arange(len(lengths)), lengths)
+        sets = LabelSets.of_pairs(owners, np.array(codes, np.int64), len(lengths), len(names))
+        found = evaluate_multilabel(
+            np.concatenate(logits),
+            sets,
+            classes=names,
+            temperature=classifier.temperature_,
+            shift=classifier.shift_,
+            thresholds=thresholds,
+        )
+        if as_json:
+            _print_json(asdict(found))
+        else:
+            screen.multilabel_evaluation(found)
+        return
     result = measure(np.concatenate(logits), codes, classes=names, temperature=classifier.temperature_)
     if not as_json:
         screen.evaluation(result)
@@ -463,12 +519,11 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
     from logitext import screen
     from logitext.answers import class_names
     from logitext.classifier import load
-    from logitext.logits import softmax
 
     classifier = load(model)
     explanation = classifier.explain(_standard_input() if text == "-" else text)
     classes = explanation.classes
-    shown = explanation.decision if label is None else classes[_finder(classes)(label, "")]
+    shown = explanation.leading if label is None else classes[_finder(classes)(label, "")]
     if not as_json:
         screen.decision(classifier, explanation, shown, most)
         return
@@ -480,9 +535,10 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
     ngrams = zip(explanation.ngrams, explanation.blocks, explanation.contributions, strict=True)
     _print_json(
         {
-            "label": explanation.decision,
+            "label" if explanation.thresholds is None else "labels": explanation.decision,
             "logits": per_class(explanation.logits),
-            "probabilities": per_class(softmax(explanation.logits, temperature=classifier.temperature_)),
+            "probabilities": per_class(classifier.model_.probabilities(explanation.logits)),
+            **({} if explanation.thresholds is None else {"thresholds": per_class(explanation.thresholds)}),
             "bias": per_class(explanation.bias),
             "ngrams": [
                 {"ngram": name, "block": block, "contributions": per_class(row)}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from logitext.features import arrow_numbers
+from logitext.labels import is_list, split_cells
 
 # What a column of texts or labels is usually called, the likeliest first.
 TEXT_COLUMNS = (
@@ -55,8 +57,8 @@ class Batch:
     texts : pa.LargeStringArray
         The texts; valid UTF-8, none null.
     labels : pa.Array or None
-        The labels as strings, 64-bit integers or booleans, none null; None when
-        they were not asked for.
+        The labels as strings, 64-bit integers or booleans, or lists of them where
+        a text may have several; none null; None when they were not asked for.
     first_row : int
         The 0-based index of the first row among the data rows of the input.
     """
@@ -74,6 +76,8 @@ class Wanted:
     text: str | None
     label: str | None
     labelled: bool
+    separator: str | None = None
+    """A text may have several labels: lists, or strings to be cut here."""
 
     def error(self, what: str, because: Exception | None = None) -> ValueError:
         """One sentence, with the words of another error in brackets."""
@@ -86,7 +90,21 @@ class Wanted:
         texts = self._strings(texts, "text", first_row)
         if labels is None:
             return Batch(texts, None, first_row)
+        if is_list(labels.type):
+            return Batch(texts, self._lists(labels, first_row), first_row)
         self._refuse_nulls(labels, "label", first_row)
+        text = not (pa.types.is_integer(labels.type) or pa.types.is_boolean(labels.type))
+        if self.separator is not None and text:
+            cells = self._strings(labels, "label", first_row)
+            return Batch(texts, split_cells(cells, self.separator), first_row)
+        labels = self._one_type(labels, first_row)
+        if self.separator is not None:
+            each = arrow_numbers(np.arange(len(labels) + 1))
+            labels = pa.LargeListArray.from_arrays(each, labels)
+        return Batch(texts, labels, first_row)
+
+    def _one_type(self, labels: pa.Array, first_row: int) -> pa.Array:
+        """Labels as strings, 64-bit integers or booleans, none of them empty."""
         if pa.types.is_integer(labels.type):
             try:
                 labels = labels.cast(pa.int64())
@@ -100,7 +118,29 @@ class Wanted:
             empty = first_true(pc.equal(pc.binary_length(labels), arrow_numbers(np.zeros(1, np.int64))[0]))
             if empty is not None:
                 raise self.error(f"the label of data row {first_row + empty + 1} is empty")
-        return Batch(texts, labels, first_row)
+        return labels
+
+    def _lists(self, lists: pa.Array, first_row: int) -> pa.LargeListArray:
+        """Lists of strings, 64-bit integers or booleans, none of them null or empty."""
+        self._refuse_nulls(lists, "list of labels", first_row)
+        lists = lists.cast(pa.large_list(lists.type.value_type))
+        lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        flat = decoded(lists.flatten())
+        null = first_true(flat.is_null()) if flat.null_count else None
+        if null is not None:
+            row = first_row + int(np.searchsorted(offsets, null, side="right"))
+            raise self.error(f"the labels of data row {row} hold null: an empty list is for no label")
+        if not pa.types.is_null(flat.type):
+            try:
+                flat = self._one_type(flat, 0)
+            except ValueError:
+                # Which row it is, the flat list does not know.
+                for row, (begin, end) in enumerate(pairwise(offsets.tolist()), first_row):
+                    for at in range(begin, end):
+                        self._one_type(flat.slice(at, 1), row)
+                raise
+        return pa.LargeListArray.from_arrays(arrow_numbers(offsets), flat)
 
     def _refuse_nulls(self, column: pa.Array, what: str, first_row: int) -> None:
         if column.null_count:
@@ -112,7 +152,9 @@ class Wanted:
         self._refuse_nulls(column, what, first_row)
         if not pa.types.is_large_binary(column.type):
             # Through binary, since a string array holds whatever bytes the file had.
-            column = column.cast(pa.large_string()).cast(pa.large_binary())
+            if not pa.types.is_binary(column.type):
+                column = column.cast(pa.large_string())
+            column = column.cast(pa.large_binary())
         try:
             return column.cast(pa.large_string())
         except pa.ArrowInvalid:
@@ -122,6 +164,11 @@ class Wanted:
                 except UnicodeDecodeError as error:
                     raise self.error(f"the {what} of data row {row} is not valid UTF-8", error) from None
             raise
+
+
+def decoded(column: pa.Array) -> pa.Array:
+    """The values of a column, written out where they were numbered."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 # Made of bits: pyarrow.scalar, and any Python value given to a kernel, imports pandas

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitext import _core
+from logitext.calibration import Calibration
 from logitext.epochs import Watch
 from logitext.features import Block, arrow_strings, buffers, count_block, look_up, recipe
-from logitext.model import Model, assemble, from_training
+from logitext.model import Model, assemble, calibrated, from_training
 from logitext.search import HeldOut, usual_plan, watch
 from logitext.workshop import WEIGHT_BYTES, Examples, Plan, Progress, Settings, Trained, Workshop
 
@@ -76,21 +77,22 @@ def go_on(
     watching = replace(watched or Watch(), **_held(everything, held))
     trained = workshop.train(plan, learned, "training", watching, start)
     calibration = model.header["calibration"]
-    calibration = calibration and {**calibration, "stale": True}
+    said = {"calibration": calibration and {**calibration, "stale": True}}
     offsets, _ = buffers(examples.texts)
     part: dict[str, Any] = {"rows": rows, "text_bytes": int(offsets[-1] - offsets[0]), "plan": plan.to_json()}
     part["epochs"] = [asdict(epoch) for epoch in trained.epochs]
     if len(held):
         found = HeldOut(everything, held, workshop.logits(trained, held)).calibrate()
-        part["held_out"] = found.record(found.temperature)
-        calibration = calibration and {"method": "temperature", "temperature": found.temperature}
+        part["held_out"] = found.record(found.calibration)
+        if calibration:
+            said = calibrated(found.calibration, model.classes, multilabel=examples.sets is not None)
     record = model.header["training"]
-    header = {**model.header, "calibration": calibration, "library_version": _core.__version__}
+    header = {**model.header, **said, "library_version": _core.__version__}
     header["training"] = {**record, "continued": [*record.get("continued", []), part]}
     return assemble(trained, header, texts=examples.texts, names=names)
 
 
-def beginning(classes: list[Any], settings: Settings, arguments: dict[str, Any], documents: int) -> Model:
+def beginning(classes: list[Any], settings: Settings, arguments: dict[str, Any], examples: Examples) -> Model:
     """Return a model that knows no n-grams yet.
 
     Parameters
@@ -100,8 +102,8 @@ def beginning(classes: list[Any], settings: Settings, arguments: dict[str, Any],
         What is free has its usual value.
     arguments : dict
         The caller's, as JSON.
-    documents : int
-        How many texts document frequencies are taken from: those of the first call.
+    examples : Examples
+        Those of the first call: document frequencies are taken from them, and the first bias.
 
     Returns
     -------
@@ -113,21 +115,23 @@ def beginning(classes: list[Any], settings: Settings, arguments: dict[str, Any],
     hashes, frequency, first_row, indptr, indices, *_ = nothing
     lists = (hashes, indptr, indices, np.zeros(0, np.float32))
     blocks = [
-        Block(name, settings.tokens, ngrams, hashes, frequency, first_row, documents, lists, 1)
+        Block(name, settings.tokens, ngrams, hashes, frequency, first_row, len(examples), lists, 1)
         for name, ngrams in wanted
         if ngrams
     ]
-    weights, bias = np.zeros((0, len(classes)), np.float32), np.zeros(len(classes), np.float32)
+    weights = np.zeros((0, len(classes)), np.float32)
+    bias = examples.first_bias(np.arange(len(examples), dtype=np.uint32))
     record = {"rows": 0, "text_bytes": 0, "fingerprint": "", "plan": plan.to_json(), "batch": 0}
     record |= {"epochs": [], "search": [], "held_out": None}
     return from_training(
         Trained(blocks, weights, bias),
-        1.0,
+        Calibration(),
         record,
         texts=arrow_strings([]),
         classes=classes,
         settings=settings,
         arguments=arguments,
+        multilabel=settings.multilabel,
     )
 
 

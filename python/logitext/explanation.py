@@ -39,11 +39,22 @@ class Explanation:
     """Shape (n_ngrams, n_classes): they sum, with the bias, to the logits."""
     unknown: list[str]
     """The n-grams the model has no weight for."""
+    thresholds: NDArray[np.float32] | None = None
+    """Shape (n_classes,): where a text may have several labels, the logit from which on each is given."""
 
     @property
     def decision(self) -> Any:
-        """The class with the largest logit."""
-        return self.classes[int(argmax(self.logits))]
+        """The class with the largest logit; of several labels a text, the list of those given."""
+        if self.thresholds is None:
+            return self.leading
+        given = np.flatnonzero(self.logits >= self.thresholds)
+        return [self.classes[i] for i in given]
+
+    @property
+    def leading(self) -> Any:
+        """The class with the largest logit, or the label that is furthest above its threshold."""
+        lead = self.logits if self.thresholds is None else self.logits - self.thresholds
+        return self.classes[int(argmax(lead))]
 
     def strongest(self, label: Any = None, most: int = 10) -> list[Share]:
         """Return the n-grams that moved one logit most, up or down.
@@ -51,7 +62,7 @@ class Explanation:
         Parameters
         ----------
         label : optional
-            A class; the decision by default.
+            A class; `leading` by default.
         most : int, default 10
             How many.
 
@@ -65,7 +76,7 @@ class Explanation:
         ValueError
             If there is no such class.
         """
-        label = self.decision if label is None else label
+        label = self.leading if label is None else label
         if label not in self.classes:
             raise ValueError(f"{label!r} is not a class: the classes are {self.classes}")
         share = self.contributions[:, self.classes.index(label)]

@@ -223,7 +223,7 @@ def as_labels(labels: Any, rows: int) -> tuple[list[Any], NDArray[np.uint32]]:
         raise ValueError(f"the label at row {_first_null(array)} is null")
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        raise ValueError("each text must have one label: several labels per text are not supported yet")
+        raise ValueError("each text must have one label: for several labels per text set multilabel=True")
     if not (_is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise ValueError(f"labels must be strings, integers or booleans, got {kind}")
     encoded = array.dictionary_encode()

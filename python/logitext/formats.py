@@ -19,10 +19,12 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from logitext._core import complete_records
-from logitext.columns import Batch, Wanted, first_true, text_and_label
+from logitext.columns import Batch, Wanted, decoded, first_true, text_and_label
+from logitext.labels import is_list, kept_pieces
 from logitext.streams import Pieces, chunks, complete_lines
 
 FASTTEXT_PREFIX = "__label__"
+_SEVERAL = "for several labels per text give --multilabel"
 _PARQUET_ROWS = 1 << 16
 
 # CSV and TSV
@@ -155,9 +157,12 @@ def _json_fields(line: bytes, wanted: Wanted) -> dict[str, type]:
     fields: dict[str, type] = {names[text]: str}
     if label is not None:
         kind = type(record[names[label]])
-        if kind not in _LABEL_TYPES and kind is not type(None):
+        several = kind is list and wanted.separator is not None
+        if kind not in _LABEL_TYPES and kind is not type(None) and not several:
+            hint = f", and {_SEVERAL}" if kind is list else ""
             raise wanted.error(
-                f"the label of data row 1 is {_JSON_NAMES[kind]}; labels are strings, integers or booleans"
+                f"the label of data row 1 is {_JSON_NAMES[kind]}; "
+                f"labels are strings, integers or booleans{hint}"
             )
         fields[names[label]] = kind
     return fields
@@ -166,7 +171,7 @@ def _json_fields(line: bytes, wanted: Wanted) -> dict[str, type]:
 def _parse_json(chunk: bytes, fields: dict[str, type]) -> list[pa.Array] | None:
     """The columns by Arrow's parser; None when anything is wrong or unusual."""
     # Arrow 26 and before crash on a leading null (apache/arrow#47409).
-    if not re.match(rb"\s*\{", chunk) or type(None) in fields.values():
+    if not re.match(rb"\s*\{", chunk) or not {*fields.values()} <= _LABEL_TYPES.keys():
         return None
     schema = pa.schema([(name, _LABEL_TYPES[kind]) for name, kind in fields.items()])
     try:
@@ -209,20 +214,42 @@ def _parse_json_slowly(
                 raise wanted.error(
                     f"{found}, where data row 1 has {_JSON_NAMES[kind]}; labels must all be of one type"
                 )
-            if isinstance(value, str):
-                try:
-                    value = value.encode()
-                except UnicodeEncodeError:
-                    raise wanted.error(
-                        f"the {what} of data row {row} is not valid UTF-8 (half of a surrogate pair)"
-                    ) from None
-            elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-                raise wanted.error(f"the label of data row {row} does not fit in a signed 64-bit integer")
+            if isinstance(value, list):
+                value = [_json_value(label, what, wanted, row) for label in value]
+            else:
+                value = _json_value(value, what, wanted, row)
             values[name].append(value)
-    return [
-        pa.array(column, pa.large_binary() if fields[name] is str else _LABEL_TYPES[fields[name]])
-        for name, column in values.items()
-    ]
+    return [_json_column(column, fields[name], wanted) for name, column in values.items()]
+
+
+def _json_value(value: Any, what: str, wanted: Wanted, row: int) -> Any:
+    """A text or a label that Arrow can hold: strings as UTF-8."""
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise wanted.error(
+                f"the {what} of data row {row} is not valid UTF-8 (half of a surrogate pair)"
+            ) from None
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise wanted.error(f"the label of data row {row} does not fit in a signed 64-bit integer")
+    if type(value) not in _LABEL_TYPES and value is not None:
+        raise wanted.error(
+            f"the labels of data row {row} hold {_JSON_NAMES[type(value)]}; "
+            "labels are strings, integers or booleans"
+        )
+    return value
+
+
+def _json_column(values: list[Any], kind: type, wanted: Wanted) -> pa.Array:
+    if kind is not list:
+        return pa.array(values, pa.large_binary() if kind is str else _LABEL_TYPES[kind])
+    kinds = {type(label) for labels in values for label in labels} - {type(None)}
+    if len(kinds) > 1:
+        found = sorted("a string" if kind is bytes else _JSON_NAMES[kind] for kind in kinds)
+        raise wanted.error(f"labels must all be of one type, and there are {' and '.join(found)} among them")
+    of = {bytes: pa.large_binary(), int: pa.int64(), bool: pa.bool_()}
+    return pa.array(values, pa.large_list(of[kinds.pop()] if kinds else pa.null()))
 
 
 def _json_object(line: bytes, wanted: Wanted, row: int) -> dict[str, Any]:
@@ -263,7 +290,15 @@ def read_fasttext(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
     row = 0
     for chunk in chunks(pieces, complete_lines, wanted.source):
         lines = wanted.batch(_split_lines(chunk), None, row).texts
-        if wanted.labelled:
+        if wanted.labelled and wanted.separator is not None:
+            fields = pc.extract_regex(
+                lines, rf"(?s)^(?P<labels>(?:[ \t]*{FASTTEXT_PREFIX}[^ \t]*(?:[ \t]|$))*)(?P<text>.*)$"
+            )
+            found, texts = fields.flatten()
+            marked = kept_pieces(pc.split_pattern_regex(found, r"[ \t]+"))
+            names = pc.replace_substring_regex(marked.values, f"^{FASTTEXT_PREFIX}", "")
+            yield wanted.batch(texts, pa.LargeListArray.from_arrays(marked.offsets, names), row)
+        elif wanted.labelled:
             fields = pc.extract_regex(
                 lines, rf"(?s)^[ \t]*{FASTTEXT_PREFIX}(?P<label>[^ \t]*)(?:[ \t](?P<text>.*))?$"
             )
@@ -273,9 +308,7 @@ def read_fasttext(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
             labels, texts = fields.flatten()
             second = first_true(pc.match_substring_regex(texts, rf"^[ \t]*{FASTTEXT_PREFIX}"))
             if second is not None:
-                raise wanted.error(
-                    f"data row {row + second + 1} has more than one label, which is not supported yet"
-                )
+                raise wanted.error(f"data row {row + second + 1} has more than one label: {_SEVERAL}")
             yield wanted.batch(texts, labels, row)
         else:
             texts = pc.replace_substring_regex(lines, rf"^(?:[ \t]*{FASTTEXT_PREFIX}[^ \t]*[ \t]?)+", "")
@@ -330,6 +363,7 @@ def read_parquet(path: str | Path, wanted: Wanted, batch_bytes: int) -> Iterator
                 pa.types.is_null,
                 pa.types.is_integer,
                 pa.types.is_boolean,
+                *([] if wanted.separator is None else [_is_list_of_labels]),
             )
         picked = [text] if label is None else [text, label]
         batches = file.iter_batches(
@@ -345,7 +379,7 @@ def read_parquet(path: str | Path, wanted: Wanted, batch_bytes: int) -> Iterator
                 raise wanted.error(f"the rows from data row {row + 1} on cannot be read", error) from error
             if rows is None:
                 break
-            columns = [_decoded(rows.column(schema.names[index])) for index in picked]
+            columns = [decoded(rows.column(schema.names[index])) for index in picked]
             if rows.num_rows:
                 yield wanted.batch(columns[0], columns[1] if len(columns) > 1 else None, row)
                 row += rows.num_rows
@@ -364,18 +398,29 @@ def _rows_per_batch(metadata: pq.FileMetaData, text: str, batch_bytes: int) -> i
     return max(1, min(_PARQUET_ROWS, rows * batch_bytes // max(size, 1)))
 
 
+def _is_string(kind: pa.DataType) -> bool:
+    # By name, since older releases of Arrow have no predicates for views.
+    return str(kind) in {"string", "large_string", "string_view", "binary", "large_binary", "binary_view"}
+
+
+def _is_list_of_labels(kind: pa.DataType) -> bool:
+    if not is_list(kind):
+        return False
+    item = kind.value_type
+    item = item.value_type if pa.types.is_dictionary(item) else item
+    plain = (pa.types.is_null, pa.types.is_integer, pa.types.is_boolean)
+    return _is_string(item) or any(fits(item) for fits in plain)
+
+
 def _check_type(field: pa.Field, wanted: Wanted, what: str, *others: Callable[[pa.DataType], bool]) -> None:
     kind = field.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    # By name, since older releases of Arrow have no predicates for views.
-    if str(kind) in {"string", "large_string", "string_view", "binary", "large_binary", "binary_view"}:
+    if _is_string(kind):
         return
     if any(fits(kind) for fits in others):
         return
     may = "labels are strings, integers or booleans" if what == "label" else "texts are strings"
+    if what == "label" and is_list(kind):
+        may += f", and {_SEVERAL}"
     raise wanted.error(f"the {what} column {field.name!r} holds {field.type}, but {may}")
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

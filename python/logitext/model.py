@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from logitext import _core, modelfile
+from logitext.calibration import Calibration
 from logitext.cautions import cautions
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
+from logitext.logits import sigmoid, softmax
 from logitext.workshop import Settings, Trained
 
 if TYPE_CHECKING:
@@ -48,6 +50,17 @@ class Model:
         calibration = self.header["calibration"]
         return float(calibration["temperature"]) if calibration else 1.0
 
+    @property
+    def shift(self) -> float:
+        """Added to the logits over the temperature, where a text may have several labels."""
+        calibration = self.header["calibration"]
+        return float(calibration.get("shift", 0.0)) if calibration else 0.0
+
+    @property
+    def thresholds(self) -> NDArray[np.float32] | None:
+        """The logit from which on each label is given; None where a text has one label."""
+        return np.array(self.header["thresholds"], np.float32) if self.header.get("multilabel") else None
+
     def layer(self) -> _core.Layer:
         """Return the arrays as the core takes them, none of them copied."""
         arrays, features = self.arrays, self.header["features"]
@@ -78,6 +91,14 @@ class Model:
             raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
         return z
 
+    def probabilities(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return calibrated probabilities of raw logits, shape (..., n_classes)."""
+        if self.header.get("multilabel"):
+            calm: NDArray[np.float32] = sigmoid(z / np.float32(self.temperature) + np.float32(self.shift))
+        else:
+            calm = softmax(z, temperature=self.temperature)
+        return calm
+
     def explain(self, text: str) -> Explanation:
         """Return what each n-gram of a text adds to each logit."""
         z = self.logits(arrow_strings([text]), threads=1)[0]
@@ -92,6 +113,7 @@ class Model:
             blocks=[self._block_of(int(row)) for row in rows[known]],
             contributions=values[known, None] * weights[rows[known]],
             unknown=[name for name, yes in zip(names, known, strict=True) if not yes],
+            thresholds=self.thresholds,
         )
 
     def names(self) -> dict[int, str]:
@@ -126,19 +148,20 @@ class Model:
 
 def from_training(
     trained: Trained,
-    temperature: float,
+    calibration: Calibration,
     record: dict[str, Any],
     *,
     texts: pa.LargeStringArray,
     classes: list[Any],
     settings: Settings,
     arguments: dict[str, Any],
+    multilabel: bool = False,
 ) -> Model:
     """Put together what training made.
 
     Parameters
     ----------
-    trained, temperature, record
+    trained, calibration, record
         As `logitext.training.fit` returns them.
     texts : pyarrow.LargeStringArray
         What was trained on: the strongest n-grams are spelled as they stand there.
@@ -146,13 +169,15 @@ def from_training(
     settings : Settings
     arguments : dict
         The caller's, as JSON.
+    multilabel : bool, default False
+        Whether a text may have several labels, each by itself. What has no threshold gets 0.
 
     Returns
     -------
     Model
     """
     used = {block.name: block.ngrams for block in trained.blocks}
-    header = {
+    header: dict[str, Any] = {
         "format_version": modelfile.FORMAT_VERSION,
         "features_version": modelfile.FEATURES_VERSION,
         "library_version": _core.__version__,
@@ -163,10 +188,14 @@ def from_training(
             "char_ngrams": used.get("chars"),
             "documents": trained.blocks[0].documents,
         },
-        "calibration": {"method": "temperature", "temperature": temperature} if settings.calibrate else None,
+        **calibrated(calibration, classes, multilabel=multilabel),
         "settings": arguments,
         "training": {**record, "warnings": cautions(record, classes)},
     }
+    if multilabel:
+        header["multilabel"] = True
+    if not settings.calibrate:
+        header["calibration"] = None
     return assemble(trained, header, texts=texts)
 
 
@@ -210,6 +239,15 @@ def assemble(
     }
     sizes = [{"name": block.name, "features": len(block)} for block in blocks]
     return Model(arrays, {**header, "features": {**header["features"], "blocks": sizes}})
+
+
+def calibrated(found: Calibration, classes: list[Any], *, multilabel: bool) -> dict[str, Any]:
+    """Return what a header says of a calibration; what has no threshold gets 0."""
+    if not multilabel:
+        return {"calibration": {"method": "temperature", "temperature": found.temperature}}
+    thresholds = np.zeros(len(classes)) if found.thresholds is None else found.thresholds
+    affine = {"method": "affine", "temperature": found.temperature, "shift": found.shift}
+    return {"calibration": affine, "thresholds": thresholds.tolist()}
 
 
 def _strongest(weights: NDArray[np.float32]) -> NDArray[np.uint32]:

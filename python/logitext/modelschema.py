@@ -121,6 +121,16 @@ def check_header(header: Mapping[str, Any]) -> None:
     for key, is_right in _FIELDS.items():
         require(key in header, f"{key} is missing in the header")
         require(is_right(header[key]), f"{key} in the header is not as the format wants it")
+    several = header.get("multilabel", False)
+    require(type(several) is bool, "multilabel in the header is not as the format wants it")
+    require(several or len(header["classes"]) >= 2, "classes in the header is not as the format wants it")
+    right = (
+        _are_thresholds(header["thresholds"], header["classes"]) if "thresholds" in header else not several
+    )
+    method = (header["calibration"] or {}).get("method")
+    fits = method in (None, "affine" if several else "temperature")
+    require(fits, "calibration in the header does not fit multilabel")
+    require(right and several == ("thresholds" in header), "thresholds in the header do not fit the classes")
 
 
 def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
@@ -182,9 +192,15 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
 
 
 def _is_classes(value: object) -> bool:
-    if not (isinstance(value, list) and len(value) >= 2 and len({type(v) for v in value}) == 1):
+    if not (isinstance(value, list) and len(value) >= 1 and len({type(v) for v in value}) == 1):
         return False
     return type(value[0]) in (str, int, bool) and "" not in value and len(set(value)) == len(value)
+
+
+def _are_thresholds(value: object, classes: list[object]) -> bool:
+    limit = float(np.finfo(np.float32).max)
+    numbers = isinstance(value, list) and all(type(v) in (int, float) and abs(v) <= limit for v in value)
+    return numbers and len(value) == len(classes)  # type: ignore[arg-type]
 
 
 def _is_ngrams(value: object) -> bool:
@@ -212,9 +228,11 @@ def _is_features(value: object) -> bool:
 def _is_calibration(value: object) -> bool:
     if value is None:
         return True
-    if not (isinstance(value, dict) and value.get("method") == "temperature"):
+    if not (isinstance(value, dict) and value.get("method") in ("temperature", "affine")):
         return False
-    temperature = value.get("temperature")
+    temperature, shift = value.get("temperature"), value.get("shift", 0.0)
+    if not (type(shift) in (int, float) and abs(shift) <= 1e30):
+        return False
     return type(temperature) in (int, float) and 0 < temperature <= sys.float_info.max  # type: ignore[operator]
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from logitext.logits import argmax, softmax
+from logitext.logits import argmax
 from logitext.model import shortened
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from logitext.description import Description
     from logitext.evaluation import Evaluation
     from logitext.explanation import Explanation, Share
+    from logitext.multilabel import MultilabelEvaluation
     from logitext.workshop import Progress as Tell
 
 MOST_CLASSES = 40
@@ -105,7 +107,12 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
         ("chosen", _plan(plan)),
         ("seconds", f"{seconds:.2f} ({part['text_bytes'] / 1e6 / seconds:.3g} MB/s)"),
     ]
-    if held_out:
+    if held_out and "micro_f1" in held_out:
+        rows += [
+            ("held-out micro F1", f"{held_out['micro_f1']:.4f} on {number(held_out['rows'])} rows"),
+            ("held-out log loss", f"{held_out['log_loss']:.4f} nats, a mean over labels"),
+        ]
+    elif held_out:
         rows += [
             ("held-out accuracy", f"{held_out['accuracy']:.4f} on {number(held_out['rows'])} rows"),
             ("held-out log loss", f"{held_out['log_loss']:.4f} nats"),
@@ -155,18 +162,28 @@ def bar(share: float, width: int = 24) -> str:
 
 def decision(model: TextClassifier, explanation: Explanation, label: Any, most: int) -> None:
     """Print the way from logits to the decision, and the n-grams that made the logit of one label."""
-    probabilities = softmax(explanation.logits, temperature=model.temperature_)
-    chosen = int(argmax(explanation.logits))
+    probabilities = model.model_.probabilities(explanation.logits)
+    thresholds = explanation.thresholds
+    if thresholds is None:
+        chosen = {int(argmax(explanation.logits))}
+    else:
+        chosen = set(np.flatnonzero(explanation.logits >= thresholds).tolist())
     order = sorted(range(len(explanation.classes)), key=lambda i: (-explanation.logits[i], i))
-    scores = _table("class", "logit>", "probability>", "")
+    scores = _table("class", "logit>", *([] if thresholds is None else ["threshold>"]), "probability>", "")
     for i in order[:MOST_CLASSES]:
         logit, probability = float(explanation.logits[i]), float(probabilities[i])
-        figures = (f"{logit:.3f}", f"{probability:.3f}", bar(probability))
-        scores.add_row(plain(explanation.classes[i]), *figures, style="bold" if i == chosen else None)
+        threshold = () if thresholds is None else (f"{thresholds[i]:.3f}",)
+        figures = (f"{logit:.3f}", *threshold, f"{probability:.3f}", bar(probability))
+        scores.add_row(plain(explanation.classes[i]), *figures, style="bold" if i in chosen else None)
     show(scores, *_cut(len(order)))
-    show(Text.assemble("decision: ", (plain(explanation.decision).plain, "bold"), " (the largest logit)"))
+    if thresholds is None:
+        decided, why = plain(explanation.decision).plain, " (the largest logit)"
+    else:
+        decided = ", ".join(plain(name).plain for name in explanation.decision) or "no label"
+        why = " (logits at or above their thresholds)"
+    show(Text.assemble("decision: ", (decided, "bold"), why))
 
-    shown = explanation.decision if label is None else label
+    shown = explanation.leading if label is None else label
     index = explanation.classes.index(shown)
     total, bias = float(explanation.logits[index]), float(explanation.bias[index])
     strongest = explanation.strongest(shown, most)
@@ -219,6 +236,27 @@ def evaluation(result: Evaluation) -> None:
         pairs.add_row(plain(truth), plain(decided), number(count))
     if pairs.row_count:
         show(pairs)
+
+
+def multilabel_evaluation(result: MultilabelEvaluation) -> None:
+    """Print an evaluation of several labels a text: the numbers, a row per label."""
+    given, without = number(result.rows_given_none), number(result.rows_without)
+    rows = [
+        ("rows", number(result.rows)),
+        ("micro F1", f"{result.micro_f1:.4f}"),
+        ("micro precision", f"{result.micro_precision:.4f}"),
+        ("micro recall", f"{result.micro_recall:.4f}"),
+        ("macro F1", f"{result.macro_f1:.4f}"),
+        ("all labels right", f"{result.accuracy:.4f} of the rows"),
+        ("log loss", f"{result.log_loss:.4f} nats, a mean over labels"),
+        ("labels per row", f"{result.labels_per_row:.2f}, given {result.given_per_row:.2f}"),
+        ("rows without label", f"{without}, given none {given}"),
+    ]
+    labels = _table("label", "rows>", "given>", "precision>", "recall>", "F1>")
+    for score in result.classes:
+        figures = (f"{figure:.3f}" for figure in (score.precision, score.recall, score.f1))
+        labels.add_row(plain(score.label), number(score.rows), number(score.predicted), *figures)
+    show(_facts(rows), labels)
 
 
 def logits(found: Description, written: str | None) -> None:
@@ -288,7 +326,10 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
         ("training loss", " ".join(f"{loss:.3f}" for loss in _losses(record))),
     ]
     if held_out:
-        measured = f"accuracy {held_out['accuracy']:.4f}, log loss {held_out['log_loss']:.4f} nats"
+        first = "micro_f1" if "micro_f1" in held_out else "accuracy"
+        measured = (
+            f"{first.replace('_f1', ' F1')} {held_out[first]:.4f}, log loss {held_out['log_loss']:.4f} nats"
+        )
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
     rows += _continued(record) + _warnings(model)
     strongest = _table("class", "strongest n-grams")

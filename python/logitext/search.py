@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from logitext import _core
-from logitext.calibration import fit_temperature
+from logitext.calibration import Calibration, fit_temperature
 from logitext.epochs import OutOfTimeError, Watch
 from logitext.evaluation import accuracy, log_loss
 from logitext.logits import argmax
+from logitext.multilabel import binary_log_loss, decide, fit_sigmoid
+from logitext.thresholds import fit_thresholds, held_out_scores
 from logitext.workshop import UNWATCHED, DivergedError, Examples, Plan, Range, Settings, Workshop
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
+    from logitext.labels import LabelSets
     from logitext.workshop import F32, U32
 
 CHARS_GAIN = 0.01
@@ -79,6 +83,7 @@ class HeldOut:
     logits: F32
     temperature: float = 1.0
     log_loss: float = math.inf
+    shift: float = 0.0
     curve: list[float] = field(default_factory=list)
     """Log loss after each epoch, of some of the rows."""
 
@@ -92,7 +97,29 @@ class HeldOut:
         lesson = self.examples.lesson
         return self.codes if lesson is None else lesson.truth[self.rows].astype(np.float64)
 
+    @property
+    def sets(self) -> LabelSets | None:
+        """Of several labels a row."""
+        return None if self.examples.sets is None else self.examples.sets.take(self.rows)
+
+    @cached_property
+    def thresholds(self) -> NDArray[np.float32] | None:
+        """The logit from which on each label is given, where a row may have several."""
+        if (sets := self.sets) is None:
+            return None
+        return fit_thresholds(self.logits, sets, temperature=self.temperature, shift=self.shift)
+
+    @property
+    def calibration(self) -> Calibration:
+        """What was fitted here."""
+        return Calibration(self.temperature, self.shift, self.thresholds)
+
     def calibrate(self) -> HeldOut:
+        if (sets := self.sets) is not None:
+            self.temperature, self.shift = fit_sigmoid(self.logits, sets)
+            how = {"temperature": self.temperature, "shift": self.shift}
+            self.log_loss = binary_log_loss(self.logits, sets, **how)
+            return self
         self.temperature = fit_temperature(self.logits, self.truth)
         self.log_loss = log_loss(self.logits, self.truth, temperature=self.temperature)
         return self
@@ -100,11 +127,23 @@ class HeldOut:
     def never_predicted(self) -> list[int]:
         """Classes with `FEW` rows or more here, none of which, nor any other row, was taken for them."""
         classes = self.examples.classes
+        if (sets := self.sets) is not None and (thresholds := self.thresholds) is not None:
+            given = decide(self.logits, thresholds)
+            return [int(code) for code in np.flatnonzero((sets.counts >= FEW) & (given.counts == 0))]
         there = np.bincount(self.codes, minlength=classes)
         decided = np.bincount(argmax(self.logits), minlength=classes)
         return [int(code) for code in np.flatnonzero((there >= FEW) & (decided == 0))]
 
-    def record(self, temperature: float) -> dict[str, Any]:
+    def record(self, calibration: Calibration) -> dict[str, Any]:
+        temperature = calibration.temperature
+        if (sets := self.sets) is not None:
+            how = {"temperature": temperature, "shift": calibration.shift}
+            return {
+                "rows": len(self.rows),
+                **held_out_scores(self.logits, sets, **how),
+                "log_loss": binary_log_loss(self.logits, sets, **how),
+                "log_loss_uncalibrated": binary_log_loss(self.logits, sets),
+            }
         found: dict[str, Any] = {
             "rows": len(self.rows),
             "accuracy": accuracy(self.logits, self.codes),
@@ -243,4 +282,6 @@ def usual_plan(settings: Settings, chars: Range | None = FIRST, smoothing: float
         smoothing = SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
     # Each block is of norm 1: together they take a step twice as far. Hard targets pull longer.
     rate = (1.0 if smoothing else 2.0) / (2 if chars and settings.word_ngrams else 1)
+    if settings.multilabel:  # a label's logit has no rivals to move away from
+        rate *= 4
     return Plan(chars, settings.learning_rate or rate, settings.epochs or 10, smoothing)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from logitext import _core
+from logitext.calibration import Calibration
 from logitext.checkpoints import Checkpoint
 from logitext.epochs import Clock, Epoch, Standing, Watch
 from logitext.features import Block, buffers, count_block, look_up, recipe
@@ -204,7 +205,7 @@ def fit_stream(
         "least_document_frequency": {block.name: block.least for block in blocks},
         "epochs": [asdict(epoch) for epoch in trained.epochs],
         "search": tried,
-        "held_out": held_out and held_out.record(temperature),
+        "held_out": held_out and held_out.record(Calibration(temperature)),
         "never_predicted": held_out.never_predicted() if held_out else [],
     }
     if validation is not None and held is not None:

@@ -64,6 +64,7 @@ def read(
     text: str | None = None,
     label: str | None = None,
     labelled: bool = True,
+    separator: str | None = None,
     format: str | None = None,
     batch_bytes: int = 8 << 20,
 ) -> Iterator[Batch]:
@@ -83,6 +84,9 @@ def read(
         The column of labels; guessed from `LABEL_COLUMNS` when not given.
     labelled : bool, default True
         Whether to read labels.
+    separator : str, optional
+        A text may have several labels, or none: strings are cut here, lists and several
+        ``__label__`` are taken as they are, and the labels come as lists.
     format : str, optional
         One of `FORMATS`; by default the suffix decides, and for ``.txt`` and
         standard input the first line.
@@ -107,7 +111,9 @@ def read(
     ...     print(batch.first_row, len(batch.texts))
     """
     source = "standard input" if is_standard_stream(path) else str(path)
-    wanted = Wanted(source, text, label, labelled)
+    wanted = Wanted(source, text, label, labelled, separator)
+    if separator == "":
+        raise ValueError("the separator of labels must not be empty")
     if batch_bytes < 1:
         raise ValueError(f"batch_bytes must be at least 1, not {batch_bytes}.")
     kind, compression = _format_of(path, format, wanted)
@@ -127,6 +133,7 @@ def read_all(
     text: str | None = None,
     label: str | None = None,
     labelled: bool = True,
+    separator: str | None = None,
     format: str | None = None,
     batch_bytes: int = 8 << 20,
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
@@ -134,7 +141,7 @@ def read_all(
 
     Parameters
     ----------
-    path, text, label, labelled, format, batch_bytes
+    path, text, label, labelled, separator, format, batch_bytes
         As for `read`.
 
     Returns
@@ -153,10 +160,29 @@ def read_all(
     --------
     >>> texts, labels = read_all("train.csv")  # doctest: +SKIP
     """
-    arguments: dict[str, Any] = {"text": text, "label": label, "labelled": labelled}
+    arguments: dict[str, Any] = {"text": text, "label": label, "labelled": labelled, "separator": separator}
     batches = list(read(path, **arguments, format=format, batch_bytes=batch_bytes))
     texts = pa.chunked_array([batch.texts for batch in batches])
-    return texts, pa.chunked_array([batch.labels for batch in batches]) if labelled else None
+    return texts, joined([batch.labels for batch in batches]) if labelled else None
+
+
+def joined(labels: list[pa.Array | None]) -> pa.ChunkedArray:
+    """Join the labels of some batches; lists that are all empty take the type of the others.
+
+    Raises
+    ------
+    ValueError
+        If they are of several types.
+    """
+    kinds = {str(part.type): part.type for part in labels if part is not None}
+    some = [kinds[name] for name in sorted(kinds) if not _holds_nothing(kinds[name])]
+    if len(some) > 1:
+        raise ValueError(f"labels must be of one type in all inputs, got {' and '.join(map(str, some))}")
+    return pa.chunked_array([part.cast(some[0]) if some else part for part in labels if part is not None])
+
+
+def _holds_nothing(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_list(kind) and pa.types.is_null(kind.value_type))
 
 
 # Which format

@@ -8,7 +8,6 @@ the final weights learn from all rows.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from logitext import _core
+from logitext.calibration import Calibration
 from logitext.checkpoints import Checkpoint
 from logitext.epochs import Epoch, OutOfTimeError, Watch
 from logitext.features import buffers
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SEARCH_ROWS = 8000
 SEARCH_BYTES = 8 << 20
 FOLDS = 5
+FEW_TEXTS = 30
+"""Of fewer different texts no thresholds are chosen: to give every label may look best on so few."""
 VALIDATED = 10_000
 """Rows of a validation set whose loss is taken after each epoch."""
 
@@ -46,6 +48,8 @@ class Choice:
 
     plan: Plan
     temperature: float = 1.0
+    shift: float = 0.0
+    thresholds: list[float] | None = None
     held_out: dict[str, Any] | None = None
     never_predicted: list[int] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
@@ -53,11 +57,19 @@ class Choice:
     tried: list[dict[str, Any]] = field(default_factory=list)
 
     def learn_from(self, held_out: HeldOut, *, calibrate: bool) -> None:
-        """Take temperature and figures from held-out rows."""
-        self.temperature = held_out.temperature if calibrate else 1.0
-        self.held_out = held_out.record(self.temperature)
+        """Take temperature, thresholds and figures from held-out rows."""
+        found = held_out.calibration if calibrate else Calibration()
+        self.temperature, self.shift = found.temperature, found.shift
+        self.thresholds = None if found.thresholds is None else found.thresholds.tolist()
+        self.held_out = held_out.record(found)
         self.never_predicted = held_out.never_predicted()
         self.curve = held_out.curve
+
+    @property
+    def calibration(self) -> Calibration:
+        """What was fitted on held-out logits."""
+        given = None if self.thresholds is None else np.array(self.thresholds, np.float32)
+        return Calibration(self.temperature, self.shift, given)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -77,8 +89,8 @@ def fit(
     validation: Examples | None = None,
     callback: Callable[[Epoch], Any] | None = None,
     checkpoint: str | PathLike[str] | None = None,
-) -> tuple[Trained, float, dict[str, Any]]:
-    """Choose a plan, fit the temperature, and train on all rows.
+) -> tuple[Trained, Calibration, dict[str, Any]]:
+    """Choose a plan, fit the temperature and thresholds, and train on all rows.
 
     Parameters
     ----------
@@ -96,8 +108,8 @@ def fit(
     Returns
     -------
     trained : Trained
-    temperature : float
-        The logits are divided by it to give calibrated ones.
+    calibration : Calibration
+        What was fitted on held-out logits.
     record : dict
         How the model came about: JSON, the same for the same call.
 
@@ -133,7 +145,7 @@ def fit(
     if len(held):
         held_out = HeldOut(everything, held, whole.logits(trained, held)).calibrate()
         choice.learn_from(held_out, calibrate=settings.calibrate)
-    return trained, choice.temperature, _record(whole, fingerprints, fingerprint, choice, plan, trained)
+    return trained, choice.calibration, _record(whole, fingerprints, fingerprint, choice, plan, trained)
 
 
 def _record(
@@ -159,7 +171,7 @@ def _record(
         "epochs": epochs,
         "search": choice.tried,
         "held_out": choice.held_out,
-        "contradictions": _contradictions(fingerprints[:rows], everything.codes[:rows]),
+        "contradictions": _contradictions(fingerprints[:rows], _kinds(everything)[:rows]),
         "never_predicted": choice.never_predicted,
     }
     if rows < len(everything):
@@ -168,6 +180,8 @@ def _record(
     if everything.lesson is not None:
         taught = {"temperature": everything.lesson.temperature, "labelled_rows": everything.lesson.labelled}
         record["teacher"] = taught
+    if everything.sets is not None:
+        record["guessing"] = round(everything.guessing(0.0), 6)
     return record
 
 
@@ -184,6 +198,8 @@ def choose(whole: Workshop, fingerprints: NDArray[np.uint64], until: float | Non
     size = _size(examples.texts.slice(0, rows))
     share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
     part = deal(examples.codes[:rows], fingerprints[:rows], FOLDS * share, settings.seed)
+    if examples.sets is not None and len(np.unique(fingerprints[:rows])) < FEW_TEXTS:
+        part[:] = -1
     if not (validated or (part >= 0).any()):
         return choice
     subset = np.flatnonzero(part < FOLDS).astype(np.uint32)
@@ -229,8 +245,15 @@ def _size(texts: pa.LargeStringArray) -> int:
     return int(offsets[-1] - offsets[0])
 
 
+def _kinds(examples: Examples) -> U32:
+    """The class of each row, or a number of its set of labels."""
+    if examples.sets is None:
+        return examples.codes
+    return np.unique(examples.sets.fingerprints(), return_inverse=True)[1].astype(np.uint32)
+
+
 def _contradictions(fingerprints: NDArray[np.uint64], codes: U32) -> int:
-    """Rows whose text stands elsewhere with another class."""
+    """Rows whose text stands elsewhere with another class, or other labels."""
     _, group = np.unique(fingerprints, return_inverse=True)
     classes = int(codes.max()) + 1
     pairs = np.unique(group.astype(np.int64) * classes + codes)
@@ -252,7 +275,7 @@ def _train_steadily(
         retry = ours and plan.learning_rate > 1e-3
         try:
             trained = whole.train(plan, rows, what, watched)
-            if not retry or trained.losses[-1] <= 1.01 * math.log(whole.examples.classes):
+            if not retry or trained.losses[-1] <= 1.01 * whole.examples.guessing(plan.label_smoothing):
                 return plan, trained
         except DivergedError:
             if not retry:
@@ -276,6 +299,9 @@ def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64], until
 def _fingerprint(fingerprints: NDArray[np.uint64], examples: Examples) -> str:
     digest = hashlib.sha256(fingerprints.astype("<u8").tobytes())
     digest.update(examples.codes.astype("<u4").tobytes())
+    if examples.sets is not None:
+        digest.update(examples.sets.offsets.astype("<i8").tobytes())
+        digest.update(examples.sets.ids.astype("<u4").tobytes())
     if examples.row_weights is not None:
         digest.update(examples.row_weights.astype("<f4").tobytes())
     if examples.lesson is not None:

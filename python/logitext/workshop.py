@@ -14,6 +14,7 @@ from logitext import _core
 from logitext.checkpoints import Checkpoint, CheckpointError
 from logitext.epochs import Clock, Epoch, Standing, Watch
 from logitext.features import Block, arrow_numbers, count_block
+from logitext.labels import LabelSets
 from logitext.teaching import Lesson
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Settings:
     z_loss: float = 0.0
     early_stopping: int | None = None
     minutes: float | None = None
+    multilabel: bool = False
     calibrate: bool = True
     threads: int = 1
     seed: int = 0
@@ -113,6 +115,8 @@ class Examples:
     row_weights: F32 | None
     lesson: Lesson | None = None
     """What another model says of them, to be learned instead of the classes."""
+    sets: LabelSets | None = None
+    """Several labels a text; `codes` are the rarest of each, and `classes` where there is none."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -120,7 +124,9 @@ class Examples:
     def take(self, rows: U32) -> Examples:
         weights = None if self.row_weights is None else self.row_weights[rows]
         lesson = None if self.lesson is None else self.lesson.take(rows)
-        return Examples(self.texts.take(arrow_numbers(rows)), self.codes[rows], self.classes, weights, lesson)
+        sets = None if self.sets is None else self.sets.take(rows)
+        texts = self.texts.take(arrow_numbers(rows))
+        return Examples(texts, self.codes[rows], self.classes, weights, lesson, sets)
 
     def join(self, other: Examples) -> Examples:
         """Return these and, after them, others of weight 1. A lesson is not joined."""
@@ -128,12 +134,42 @@ class Examples:
         if weights is not None:
             weights = np.concatenate([weights, np.ones(len(other), np.float32)])
         texts = pa.concat_arrays([self.texts, other.texts])
-        return Examples(texts, np.concatenate([self.codes, other.codes]), self.classes, weights)
+        sets = None
+        if self.sets is not None and other.sets is not None:
+            sets = self.sets.join(other.sets)
+        codes = np.concatenate([self.codes, other.codes])
+        return Examples(texts, codes, self.classes, weights, None, sets)
 
     @property
     def shares(self) -> F32 | None:
         """(n, classes): soft targets."""
         return None if self.lesson is None else self.lesson.shares
+
+    @property
+    def numbers(self) -> tuple[NDArray[np.int64], U32] | None:
+        """Where each row's labels begin, and the labels."""
+        return None if self.sets is None else (self.sets.offsets, self.sets.ids)
+
+    def first_bias(self, rows: U32) -> F32:
+        """Where training starts: 0, or the log-odds of labels that come by themselves.
+
+        From 0, ten thousand labels would first have to learn that each of them is rare.
+        """
+        if self.sets is None:
+            return np.zeros(self.classes, np.float32)
+        counts = self.sets.take(rows).counts.tolist()
+        # Half a row more of yes and no; rounded, lest the last bit be the C library's.
+        odds = ((count + 0.5) / (len(rows) - count + 0.5) for count in counts)
+        return np.array([round(math.log(ratio), 4) for ratio in odds], np.float32)
+
+    def guessing(self, smoothing: float) -> float:
+        """Return about the loss of knowing nothing of the texts."""
+        if self.sets is None:
+            return math.log(self.classes)
+        share = (self.sets.counts + 0.5) / (len(self) + 1)
+        entropy = -(share * np.log(share) + (1 - share) * np.log1p(-share)).mean()
+        # To learn smoothed targets well costs something by true ones.
+        return float(entropy) + smoothing * (1 + len(self.sets.ids) / len(self)) / self.classes
 
 
 UNWATCHED = Watch()
@@ -188,7 +224,7 @@ class Workshop:
         OutOfTimeError
             When the time is over before all rows were seen once.
         """
-        trained = start or self._fresh(self.blocks(plan.char_ngrams))
+        trained = start or self._fresh(self.blocks(plan.char_ngrams), rows)
         standing, best = Standing(), None
         if watch.checkpoint is not None:
             standing, trained, best = resumed(watch.checkpoint, plan, trained)
@@ -210,9 +246,9 @@ class Workshop:
         """These texts' own n-grams: the weights may come from others."""
         return [self._counted[block.name, block.ngrams].lists for block in trained.blocks]
 
-    def _fresh(self, blocks: list[Block]) -> Trained:
+    def _fresh(self, blocks: list[Block], rows: U32) -> Trained:
         shape = (sum(map(len, blocks)), self.examples.classes)
-        return Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
+        return Trained(blocks, np.zeros(shape, np.float32), self.examples.first_bias(rows))
 
     def run(
         self,
@@ -240,7 +276,7 @@ class Workshop:
                 break
             part = _core.train(
                 lists, examples.codes, examples.row_weights, examples.shares, order,
-                learning_rate=plan.learning_rate, l2=settings.l2,
+                sets=examples.numbers, learning_rate=plan.learning_rate, l2=settings.l2,
                 smoothing=plan.label_smoothing, z_loss=settings.z_loss, batch=self.batch,
                 seen=seen, total=total, scale=standing.scale, weights=trained.weights, bias=trained.bias,
                 threads=settings.threads, budget=SLICE_SECONDS,
@@ -248,6 +284,8 @@ class Workshop:
             done, loss, scale, finite, signs = part
             weights = examples.row_weights
             weight = done if weights is None else float(weights[order[:done]].sum(dtype=np.float64))
+            if examples.sets is not None:  # the loss is a mean over labels, too
+                weight *= examples.classes
             standing.sums.add(done, weight, loss, signs)
             standing.scale = scale
             seen, order = seen + done, order[done:]
