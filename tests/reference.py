@@ -272,6 +272,7 @@ def sgd(
     row_weights: np.ndarray | None = None,
     shares: np.ndarray | None = None,
     smoothing: float = 0.0,
+    kept: np.ndarray | None = None,
     z_loss: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Softmax regression by mini-batches from zero weights, one order of rows per epoch.
@@ -312,7 +313,9 @@ def sgd(
                     steps[i, y[row]] -= 1 - smoothing
                 steps[i] += 2 * z_loss * lse * np.array(p)
                 steps[i] *= -rate * row_weights[row]
-            weights = weights * math.exp(-rate * l2 * len(rows)) + x[rows].T @ steps
+            weights = weights * math.exp(-rate * l2 * len(rows)) + (x[rows].T @ steps) * (
+                1 if kept is None else kept
+            )
             bias = bias + BIAS_RATE * steps.sum(axis=0)
             seen += len(rows)
         losses.append(loss / row_weights[order].sum())

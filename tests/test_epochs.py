@@ -41,7 +41,7 @@ def data(rows: int, seed: int = 0, noise: float = 0.3) -> tuple[list[str], list[
 @pytest.mark.parametrize("learn", [1, 40, 100])
 def test_later_texts_are_looked_up(name: str, ngrams: tuple[int, int], learn: int) -> None:
     texts = pa.array([*data(98)[0], "", "all unknown 新手机"], pa.large_string())
-    how: dict[str, Any] = {"most": 10**6, "threads": 2}
+    how: dict[str, Any] = {"room": (10**6, 1, 0), "threads": 2}
     block = count_block(texts, "unicode", name, ngrams, **how, learn=learn)
     alone = count_block(texts.slice(0, learn), "unicode", name, ngrams, **how)
     assert block.hashes.tolist() == alone.hashes.tolist()

@@ -16,6 +16,7 @@ LAYERS = [
     ["arrays", "losses", "logits", "features"],
     ["calibration", "conformal", "novelty", "evaluation", "tallies", "description"],
     ["modelschema", "modelfile", "columns", "streams", "formats", "tables", "files", "writing", "npy"],
+    ["weights", "layers"],
     ["teaching"],
     ["checkpoints", "epochs"],
     ["workshop"],

@@ -14,7 +14,9 @@ from logitext import _core
 from logitext.checkpoints import Checkpoint, CheckpointError
 from logitext.epochs import Clock, Epoch, OutOfTimeError, Standing, Watch
 from logitext.features import Block, arrow_numbers, count_block
+from logitext.layers import KEPT_FROM, DenseLayer, KeptLayer, Layer, Support, full_from
 from logitext.teaching import Lesson
+from logitext.weights import Kept, Weights, as_core, copy_of, values_of, with_values
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -30,7 +32,7 @@ Progress = Callable[[str, float], None]
 SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
 WEIGHT_BYTES = 96 << 20
-"""Budget of the weights: with more classes fewer n-grams are kept, the rarest go first."""
+"""Budget of the weights: over it the rarest n-grams go first."""
 
 
 def batch_size(rows: int) -> int:
@@ -89,7 +91,7 @@ class Trained:
     """Weights of some blocks of features, and how training went."""
 
     blocks: list[Block]
-    weights: F32  # (n_features, n_classes)
+    weights: Weights
     bias: F32  # (n_classes,)
     epochs: list[Epoch] = field(default_factory=list)
 
@@ -159,6 +161,9 @@ class Workshop:
         self.learn = len(examples) if learn is None else learn
         self.batch = batch_size(self.learn)
         self._counted: dict[tuple[str, Range], Block] = {(b.name, b.ngrams): b for b in known}
+        # What another model says of classes an n-gram was not seen with is worth learning.
+        self.kept = examples.classes >= KEPT_FROM and examples.lesson is None
+        self._support: tuple[Range | None, U32, Support] | None = None
 
     def blocks(self, chars: Range | None) -> list[Block]:
         """Return the feature blocks, counting those that were not wanted before."""
@@ -166,11 +171,12 @@ class Workshop:
         wanted = [("words", settings.word_ngrams), ("chars", chars)]
         # Shared by the blocks there may be, so that a table does not depend on what was tried before.
         blocks = bool(settings.word_ngrams) + any(settings.char_ngrams)
-        most = WEIGHT_BYTES // (4 * self.examples.classes * blocks)
+        classes = self.examples.classes
+        room = (WEIGHT_BYTES // (4 * blocks), classes, full_from(classes) if self.kept else 0)
         for name, ngrams in wanted:
             if ngrams and (name, ngrams) not in self._counted:
                 self.progress(f"counting {name}", 0.0)
-                how = {"most": most, "threads": settings.threads, "learn": self.learn}
+                how: dict[str, Any] = {"room": room, "threads": settings.threads, "learn": self.learn}
                 self._counted[name, ngrams] = count_block(
                     self.examples.texts, settings.tokens, name, ngrams, **how
                 )
@@ -188,14 +194,16 @@ class Workshop:
         OutOfTimeError
             When the time is over before all rows were seen once.
         """
-        trained = start or self._fresh(self.blocks(plan.char_ngrams))
+        trained = start or self._fresh(plan.char_ngrams, rows)
         standing, best = Standing(), None
         if watch.checkpoint is not None:
             standing, trained, best = _resumed(watch.checkpoint, plan, trained)
+        layer = self._layer(trained, plan.char_ngrams, rows)
         clock = Clock(watch.until, len(rows) * plan.epochs)
         while len(standing.epochs) < plan.epochs and not clock.over and not standing.over:
-            for _ in self._slices(trained, standing, plan, rows, what, clock):
+            for _ in self._slices(layer, standing, plan, rows, what, clock):
                 if watch.checkpoint is not None and watch.checkpoint.due:
+                    trained.weights = layer.weights
                     _keep(watch.checkpoint, plan, trained, standing, best)
             if not standing.epochs and standing.sums.rows < len(rows):
                 seen = f"{standing.sums.rows / len(rows):.0%} of the rows were seen"
@@ -203,8 +211,9 @@ class Workshop:
             if not standing.sums.rows:
                 break
             if standing.scale != 1.0:
-                trained.weights *= np.float32(standing.scale)
+                layer.multiply(standing.scale)
                 standing.scale = 1.0
+            trained.weights = layer.weights
             self._check(trained, plan)
             found = None
             if watch.rows is not None and watch.loss is not None:
@@ -212,24 +221,44 @@ class Workshop:
             standing.end(self.examples.classes, found)
             if watch.patience is not None:
                 if standing.best == len(standing.epochs):
-                    best = replace(trained, weights=trained.weights.copy(), bias=trained.bias.copy())
+                    best = replace(trained, weights=copy_of(trained.weights), bias=trained.bias.copy())
                 standing.over = len(standing.epochs) >= standing.best + watch.patience
             if watch.callback is not None and watch.callback(standing.epochs[-1]) is True:
                 standing.over = True
         if watch.checkpoint is not None:
+            trained.weights = layer.weights
             _keep(watch.checkpoint, plan, trained, standing, best)
         return replace(best or trained, epochs=standing.epochs)
 
-    def _fresh(self, blocks: list[Block]) -> Trained:
-        shape = (sum(map(len, blocks)), self.examples.classes)
-        return Trained(blocks, np.zeros(shape, np.float32), np.zeros(shape[1], np.float32))
+    def _fresh(self, chars: Range | None, rows: U32) -> Trained:
+        blocks, classes = self.blocks(chars), self.examples.classes
+        weights: Weights
+        if self.kept:
+            weights = self._supported(chars, rows).fresh()
+        else:
+            weights = np.zeros((sum(map(len, blocks)), classes), np.float32)
+        return Trained(blocks, weights, np.zeros(classes, np.float32))
+
+    def _supported(self, chars: Range | None, rows: U32) -> Support:
+        """The support in the rows trained on, and no others; the last is remembered."""
+        last = self._support
+        if last is None or last[0] != chars or not np.array_equal(last[1], rows):
+            self._support = None  # before there are two
+            blocks, examples = self.blocks(chars), self.examples
+            found = Support.of(blocks, rows, examples.codes, examples.classes, self.settings.threads)
+            last = self._support = (chars, rows, found)
+        return last[2]
+
+    def _layer(self, trained: Trained, chars: Range | None, rows: U32) -> Layer:
+        if isinstance(trained.weights, Kept):
+            return KeptLayer(self._supported(chars, rows), trained.weights, trained.bias)
+        return DenseLayer(trained.blocks, trained.weights, trained.bias)
 
     def _slices(
-        self, trained: Trained, standing: Standing, plan: Plan, rows: U32, what: str, clock: Clock
+        self, layer: Layer, standing: Standing, plan: Plan, rows: U32, what: str, clock: Clock
     ) -> Iterator[None]:
         """Go through the rows once, or through what is left of them and of the time, slice by slice."""
         examples, settings = self.examples, self.settings
-        lists = [block.lists for block in trained.blocks]
         epoch = len(standing.epochs)
         order = rows[_core.shuffle(len(rows), (settings.seed << 20) + epoch)]
         while standing.sums.rows < len(rows):
@@ -238,11 +267,11 @@ class Workshop:
             rest = order[standing.sums.rows :][: total - seen]
             if not len(rest):
                 break
-            part = _core.train(
-                lists, examples.codes, examples.row_weights, examples.shares, rest,
+            part = layer.train(
+                examples.codes, examples.row_weights, examples.shares, rest,
                 learning_rate=plan.learning_rate, l2=settings.l2,
                 smoothing=plan.label_smoothing, z_loss=settings.z_loss, batch=self.batch,
-                seen=seen, total=total, scale=standing.scale, weights=trained.weights, bias=trained.bias,
+                seen=seen, total=total, scale=standing.scale,
                 threads=settings.threads, budget=SLICE_SECONDS,
             )  # fmt: skip
             done, loss, scale, finite, signs = part
@@ -256,21 +285,21 @@ class Workshop:
             yield
 
     def _check(self, trained: Trained, plan: Plan) -> None:
-        if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
+        if not (np.isfinite(trained.bias).all() and _finite(values_of(trained.weights))):
             raise DivergedError(_diverged(plan))
 
     def logits(self, trained: Trained, rows: U32) -> F32:
         """Return logits of some rows, from their counted features."""
         lists = [block.lists for block in trained.blocks]
-        return _core.sparse_logits(lists, rows, trained.weights, trained.bias, self.settings.threads)
+        return _core.sparse_logits(lists, rows, as_core(trained.weights), trained.bias, self.settings.threads)
 
 
 def _keep(
     checkpoint: Checkpoint, plan: Plan, trained: Trained, standing: Standing, best: Trained | None
 ) -> None:
-    arrays = {"weights": trained.weights, "bias": trained.bias}
+    arrays = {"weights": values_of(trained.weights), "bias": trained.bias}
     if best is not None:
-        arrays |= {"best_weights": best.weights, "best_bias": best.bias}
+        arrays |= {"best_weights": values_of(best.weights), "best_bias": best.bias}
     checkpoint.save(arrays, training=plan.to_json(), standing=standing.to_json())
 
 
@@ -285,9 +314,9 @@ def _resumed(
     for names in (("weights", "bias"), ("best_weights", "best_bias")):
         if names[0] in arrays:
             weights, bias = (np.array(arrays[name]) for name in names)
-            if weights.shape != trained.weights.shape or bias.shape != trained.bias.shape:
+            if weights.shape != values_of(trained.weights).shape or bias.shape != trained.bias.shape:
                 raise CheckpointError(f"{checkpoint.path}: its arrays do not fit the data")
-            found.append(replace(trained, weights=weights, bias=bias))
+            found.append(replace(trained, weights=with_values(trained.weights, weights), bias=bias))
     return Standing.from_json(checkpoint.state["standing"]), found[0], found[1] if len(found) > 1 else None
 
 
