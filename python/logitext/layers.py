@@ -14,10 +14,8 @@ from logitext.weights import Kept, id_type
 if TYPE_CHECKING:
     from logitext.weights import F32, U32
 
-KEPT_FROM = 100
-"""With so many classes an n-gram has weights only for those it was seen with."""
 FULL_PART = 8
-"""Seen with this part of all classes, it has one for each: what speaks against a class is in those rows."""
+"""Seen with this part of all classes, an n-gram has a weight for each: what speaks against a class is in those rows."""
 
 
 def full_from(classes: int) -> int:

@@ -14,7 +14,7 @@ from logitext import _core
 from logitext.checkpoints import Checkpoint, CheckpointError
 from logitext.epochs import Clock, Epoch, OutOfTimeError, Standing, Watch
 from logitext.features import Block, arrow_numbers, count_block
-from logitext.layers import KEPT_FROM, DenseLayer, KeptLayer, Layer, Support, full_from
+from logitext.layers import DenseLayer, KeptLayer, Layer, Support, full_from
 from logitext.teaching import Lesson
 from logitext.weights import Kept, Weights, as_core, copy_of, values_of, with_values
 
@@ -31,6 +31,8 @@ Progress = Callable[[str, float], None]
 
 SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
+KEPT_FROM = 100
+"""With so many classes an n-gram has weights only for those it was seen with."""
 WEIGHT_BYTES = 96 << 20
 """Budget of the weights: over it the rarest n-grams go first."""
 
