@@ -313,11 +313,7 @@ fn told(progress: train::Progress) -> Told {
 
 /// One list of many: indptr, indices, values.
 #[derive(FromPyObject)]
-struct PyOccurrences<'py>(
-    PyReadonlyArray1<'py, i64>,
-    PyReadonlyArray1<'py, u32>,
-    PyReadonlyArray1<'py, f32>,
-);
+struct PyOccurrences<'py>(PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, f32>);
 
 impl PyOccurrences<'_> {
     fn occurrences(&self) -> PyResult<Occurrences<'_>> {
@@ -336,8 +332,7 @@ struct PySupport<'py>(
 );
 
 type Lots<'py> = (Array1<'py, i64>, Array1<'py, u32>, Array1<'py, f32>);
-type Supported<'py> =
-    (Bound<'py, PyArray2<u32>>, Array1<'py, u32>, Array1<'py, u32>, Lots<'py>, Lots<'py>);
+type Supported<'py> = (Bound<'py, PyArray2<u32>>, Array1<'py, u32>, Array1<'py, u32>, Lots<'py>, Lots<'py>);
 
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]

@@ -287,12 +287,17 @@ pub fn support(
     let ranges: Vec<_> = (0..texts).step_by(4096).map(|begin| begin..texts.min(begin + 4096)).collect();
     let mut fulls: Vec<Lots> = ranges.iter().map(|_| Lots { indptr: vec![0], ..Lots::default() }).collect();
     let work: Vec<_> = ranges.into_iter().zip(&mut fulls).collect();
-    share(threads, work, || (), |(), (range, full)| {
-        for row in range {
-            units.iter().for_each(|unit| unit.list(row, &number, true, full));
-            full.indptr.push(full.indices.len() as i64);
-        }
-    });
+    share(
+        threads,
+        work,
+        || (),
+        |(), (range, full)| {
+            for row in range {
+                units.iter().for_each(|unit| unit.list(row, &number, true, full));
+                full.indptr.push(full.indices.len() as i64);
+            }
+        },
+    );
     let mut all = Support { places, ids, begins, full: Lots::default(), kept: Lots::default() };
     all.full.indptr.push(0);
     fulls.into_iter().for_each(|full| all.full.append(full));

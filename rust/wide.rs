@@ -306,15 +306,7 @@ impl<'e, 'x> Worker<'e, 'x> {
 
     /// Logits of one piece of the batch's rows → what to add to the weights per unit of value.
     #[inline(always)]
-    fn step(
-        &self,
-        cpu: impl Cpu,
-        terms: &mut [f32],
-        piece: usize,
-        rows: &[u32],
-        scale: f32,
-        factor: Factor,
-    ) {
+    fn step(&self, cpu: impl Cpu, terms: &mut [f32], piece: usize, rows: &[u32], scale: f32, factor: Factor) {
         let classes = self.examples.classes;
         let Some(rows_here) = pieces(rows).nth(piece) else { return };
         let first = piece * rows.len().div_ceil(PIECES);

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from logitext.weights import F32, U32
 
 FULL_PART = 8
-"""Seen with this part of all classes, an n-gram has a weight for each: what speaks against a class is in those rows."""
+"""Seen with an eighth of all classes, an n-gram has a weight for each: those rows speak against classes."""
 
 
 def full_from(classes: int) -> int:
@@ -103,7 +103,8 @@ class KeptLayer:
     def weights(self) -> Kept:
         """The weights, as they stand in a model: a copy."""
         values = np.empty(len(self._in_full), np.float32)
-        matrix = self.full.transpose(1, 0, 2).reshape(self.full.shape[1], -1)[:, : self._form.classes]
+        tiles, rows, width = self.full.shape
+        matrix = self.full.transpose(1, 0, 2).reshape(rows, tiles * width)[:, : self._form.classes]
         values[self._in_full], values[~self._in_full] = matrix.reshape(-1), self.kept
         return replace(self._form, values=values)
 

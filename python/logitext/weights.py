@@ -84,10 +84,12 @@ def rows_of(weights: Weights, rows: NDArray[Any]) -> F32:
         whole: F32 = weights[rows]
         return whole
     found = np.zeros((len(rows), weights.classes), np.float32)
-    for out, ((begin, first), (end, last)) in zip(
-        found, weights.places[np.stack([rows, rows + 1], axis=1)].tolist() if len(rows) else (), strict=True
-    ):
-        out[weights.ids[first:last] if last > first else slice(None)] = weights.values[begin:end]
+    places = weights.places
+    for out, (begin, first), (end, last) in zip(found, places[rows], places[rows + 1], strict=True):
+        if last > first:
+            out[weights.ids[first:last]] = weights.values[begin:end]
+        elif end > begin:
+            out[:] = weights.values[begin:end]
     return found
 
 
