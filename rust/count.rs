@@ -178,6 +178,9 @@ pub struct Room {
 }
 
 impl Room {
+    /// Room for any number.
+    pub const ALL: Self = Self { most: usize::MAX, full: 1, full_from: 0 };
+
     fn size(&self, df: u32) -> usize {
         if df >= self.full_from { self.full } else { (2 * df as usize).min(self.full) }
     }
@@ -439,7 +442,7 @@ mod tests {
             for threads in [1, 3] {
                 let (offsets, data) = (offsets(), TEXTS.concat());
                 let texts = Texts::new(&offsets, data.as_bytes()).unwrap();
-                let found = count(texts, &RECIPE, block, 1, usize::MAX, threads);
+                let found = count(texts, &RECIPE, block, 1, Room::ALL, threads);
                 assert!(found.hashes.iter().eq(naive.keys()));
                 let mut got: BTreeMap<u64, Vec<(usize, u32)>> = BTreeMap::new();
                 for row in 0..TEXTS.len() {
@@ -466,7 +469,7 @@ mod tests {
         let data = "a a bc a bc x";
         let texts = Texts::new(&[0, 2, 7, 13], data.as_bytes()).unwrap();
         let recipe = Recipe { words: Some((1, 1)), ..RECIPE };
-        let keep = |least, most| count(texts, &recipe, Block::Words, least, most, 2);
+        let keep = |least, most| count(texts, &recipe, Block::Words, least, Room { most, ..Room::ALL }, 2);
         let frequencies = |f: &BlockFeatures| {
             let mut all = f.document_frequency.clone();
             all.sort_unstable();

@@ -154,6 +154,7 @@ impl Lots {
 }
 
 /// The support of every n-gram, and the occurrences dealt by the kind of their row.
+#[derive(Default)]
 pub struct Support {
     /// As in [`Weights::Kept`].
     pub places: Vec<u32>,
@@ -309,4 +310,50 @@ pub fn support(
         all.kept.values.extend(kept.values);
     });
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(places: &[u32], row: usize) -> [f32; 4] {
+        let (ids, weights) = ([0, 3, 9], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        let mut sums = [0.0; 4];
+        Weights::Kept { places, ids: Ids::Short(&ids), weights: &weights }.add(row, 2.0, &mut sums);
+        sums
+    }
+
+    #[test]
+    fn rows_add_what_they_keep() {
+        // Classes 0 and 3; all four; none; one that is not there.
+        let places = [0, 0, 2, 2, 6, 2, 6, 2, 7, 3];
+        assert_eq!(sums(&places, 0), [2.0, 0.0, 0.0, 4.0]);
+        assert_eq!(sums(&places, 1), [6.0, 8.0, 10.0, 12.0]);
+        assert_eq!(sums(&places, 2), [0.0; 4]);
+        assert_eq!(sums(&places, 3), [0.0; 4]);
+    }
+
+    #[test]
+    fn places_that_lie_add_nothing() {
+        for places in [[7, 0, 2, 2], [0, 0, 99, 2], [0, 2, 2, 1], [0, 90, 2, 99], [u32::MAX; 4]] {
+            let _ = sums(&places, 0);
+        }
+        assert_eq!(sums(&[0, 0, 2, 2], 1), [0.0; 4]);
+        assert_eq!(sums(&[], 5), [0.0; 4]);
+    }
+
+    #[test]
+    fn the_support_by_hand() {
+        // Three texts of classes 0, 0 and 2: feature 0 in all, feature 1 in the second, 2 in the last.
+        let begins = [0i64, 1, 3, 5];
+        let indptr: Vec<i64> = begins.into_iter().chain([5; 4 * (SHARDS - 1)]).collect();
+        let lists =
+            Lists { hashes: &[1, 2, 3], indptr: &indptr, indices: &[0, 0, 1, 0, 2], values: &[1.0; 5] };
+        let found = support(&[lists], &[0, 1, 2], &[0, 0, 2], 4, 2, 2).unwrap_or_default();
+        assert_eq!(found.places, [0, 0, 4, 0, 5, 1, 6, 2]);
+        assert_eq!(found.ids, [0, 2]);
+        assert_eq!(found.full.indices, [0, 0, 0]);
+        assert_eq!(found.kept.indices, [1, 2]);
+        assert_eq!(found.full.indptr, [0, 1, 2, 3]);
+    }
 }
