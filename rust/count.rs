@@ -166,14 +166,34 @@ struct Part {
 
 type Parts = [Part; SHARDS];
 
+/// How much is kept of n-grams: each has a size, and all together no more than `most`.
+#[derive(Clone, Copy)]
+pub struct Room {
+    /// Of all n-grams together.
+    pub most: usize,
+    /// Of an n-gram in so many texts or more.
+    pub full: usize,
+    /// Rarer ones have twice their document frequency as size, at most.
+    pub full_from: u32,
+}
+
+impl Room {
+    /// Room for any number.
+    pub const ALL: Self = Self { most: usize::MAX, full: 1, full_from: 0 };
+
+    fn size(&self, df: u32) -> usize {
+        if df >= self.full_from { self.full } else { (2 * df as usize).min(self.full) }
+    }
+}
+
 /// Count the n-grams of all texts of one block; keep those that stand in at
-/// least `least` texts, and more than that if they are over `most`.
+/// least `least` texts, and more than that if there is no room for all.
 pub fn count(
     texts: Texts,
     recipe: &Recipe,
     block: Block,
     least: u32,
-    most: usize,
+    room: Room,
     threads: usize,
 ) -> BlockFeatures {
     let recipe = &recipe.only(block);
@@ -197,21 +217,25 @@ pub fn count(
     });
     let mut shards: Vec<Shard> = (0..SHARDS).map(|s| Shard { s, ..Shard::default() }).collect();
     share(threads, shards.iter_mut().collect(), || (), |(), shard| shard.rank(&parts));
-    let least = frequency_to_keep(&shards, least, most);
+    let least = frequency_to_keep(&shards, least, room);
     join(&parts, shards, texts.len(), least, threads)
 }
 
-/// The smallest document frequency, from `least` up, at which at most `most` n-grams are kept.
-fn frequency_to_keep(shards: &[Shard], least: u32, most: usize) -> u32 {
+/// The smallest document frequency, from `least` up, from which on there is room for all n-grams.
+fn frequency_to_keep(shards: &[Shard], least: u32, room: Room) -> u32 {
     let entries = shards.iter().flat_map(|shard| &shard.seen.entries).map(|entry| entry.1);
     let least = least.max(1);
     let mut kept: Vec<u32> = entries.filter(|&df| df >= least).collect();
-    if kept.len() <= most {
-        return least;
+    kept.sort_unstable_by_key(|&df| std::cmp::Reverse(df));
+    let mut left = room.most;
+    for &df in &kept {
+        match left.checked_sub(room.size(df)) {
+            Some(rest) => left = rest,
+            // One n-gram too many: it and all as rare as it go.
+            None => return df + 1,
+        }
     }
-    // One n-gram too many: it and all as rare as it go.
-    let (_, &mut df, _) = kept.select_nth_unstable_by_key(most, |&df| std::cmp::Reverse(df));
-    df + 1
+    least
 }
 
 /// One shard's n-grams, in order of first occurrence.
@@ -418,7 +442,7 @@ mod tests {
             for threads in [1, 3] {
                 let (offsets, data) = (offsets(), TEXTS.concat());
                 let texts = Texts::new(&offsets, data.as_bytes()).unwrap();
-                let found = count(texts, &RECIPE, block, 1, usize::MAX, threads);
+                let found = count(texts, &RECIPE, block, 1, Room::ALL, threads);
                 assert!(found.hashes.iter().eq(naive.keys()));
                 let mut got: BTreeMap<u64, Vec<(usize, u32)>> = BTreeMap::new();
                 for row in 0..TEXTS.len() {
@@ -445,7 +469,7 @@ mod tests {
         let data = "a a bc a bc x";
         let texts = Texts::new(&[0, 2, 7, 13], data.as_bytes()).unwrap();
         let recipe = Recipe { words: Some((1, 1)), ..RECIPE };
-        let keep = |least, most| count(texts, &recipe, Block::Words, least, most, 2);
+        let keep = |least, most| count(texts, &recipe, Block::Words, least, Room { most, ..Room::ALL }, 2);
         let frequencies = |f: &BlockFeatures| {
             let mut all = f.document_frequency.clone();
             all.sort_unstable();

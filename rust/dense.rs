@@ -10,6 +10,7 @@ use crate::kernel;
 use crate::ngrams::{Block, Recipe, Scratch};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
+use crate::support::Weights;
 use crate::table::{Table, bucket, bucket_bits};
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
@@ -132,8 +133,8 @@ pub struct Layer<'a> {
     pub tables: Vec<(Block, Table<'a>)>,
     /// Texts trained on.
     pub documents: u64,
-    /// (features, classes)
-    pub weights: &'a [f32],
+    /// One row a feature.
+    pub weights: Weights<'a>,
     /// (classes,)
     pub bias: &'a [f32],
 }
@@ -195,7 +196,12 @@ impl<'l, 'a> Prepared<'l, 'a> {
             feature.row = table.find(feature.hash, bits);
             if let Some(row) = feature.row {
                 prefetch(table.document_frequency, row as usize);
-                prefetch(self.layer.weights, (first + row as usize) * classes);
+                self.layer.weights.ask(first + row as usize, classes, false);
+            }
+        }
+        if let Weights::Kept { .. } = self.layer.weights {
+            for row in features.iter().filter_map(|feature| feature.row) {
+                self.layer.weights.ask(first + row as usize, classes, true);
             }
         }
         let mut squares = 0.0f64;
@@ -222,7 +228,6 @@ impl<'l, 'a> Prepared<'l, 'a> {
     #[inline(always)]
     fn logits_of(&self, text: &str, reader: &mut Reader, sums: &mut [f32], out: &mut [f32]) {
         let Layer { recipe, tables, weights, bias, .. } = self.layer;
-        let classes = bias.len();
         reader.counts.read(text, recipe, &mut reader.scratch);
         out.copy_from_slice(bias);
         for which in 0..tables.len() {
@@ -230,11 +235,7 @@ impl<'l, 'a> Prepared<'l, 'a> {
             sums.fill(0.0);
             for feature in &reader.features {
                 let Some(row) = feature.row else { continue };
-                let begin = row as usize * classes;
-                let Some(weights) = weights.get(begin..begin + classes) else { continue };
-                for (sum, &w) in sums.iter_mut().zip(weights) {
-                    *sum += feature.raw * w;
-                }
+                weights.add(row as usize, feature.raw, sums);
             }
             out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out += sum * scale);
         }

@@ -247,9 +247,14 @@ pub fn softmax_in_place(cpu: impl Cpu, row: &mut [f32], target: usize, terms: &m
     let unit = Unit::new(cpu, &scale, mass.max);
     let total = f32::divisor(unit.total(cpu, &scale, mass.max, mass.rest()));
     if row.len() > BLOCK {
-        row.iter_mut().for_each(|z| *z = f32::share(cpu, unit.exp(cpu, &scale, *z), total));
+        // Loops, not `for_each`: a closure of its own would be compiled for no level of CPU.
+        for z in row {
+            *z = f32::share(cpu, unit.exp(cpu, &scale, *z), total);
+        }
     } else if mass.max.finite() {
-        row.iter_mut().zip(terms).for_each(|(z, &mut term)| *z = f32::share(cpu, term, total));
+        for (z, &mut term) in row.iter_mut().zip(terms) {
+            *z = f32::share(cpu, term, total);
+        }
     } else {
         row.fill(f32::NAN);
     }

@@ -119,7 +119,7 @@ mod tests {
         let data = all.concat();
         let texts = Texts::new(&offsets, data.as_bytes()).unwrap();
         for (block, least, threads) in [(Block::Words, 1, 1), (Block::Chars, 1, 3), (Block::Words, 2, 2)] {
-            let counted = count(texts, &recipe, block, least, usize::MAX, 1);
+            let counted = count(texts, &recipe, block, least, crate::count::Room::ALL, 1);
             let begins = buckets(&counted.hashes);
             let table = Table {
                 hashes: &counted.hashes,

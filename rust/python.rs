@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
-use numpy::{PyReadwriteArray1, PyReadwriteArray2};
+use numpy::{PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
-use crate::count::SHARDS;
+use crate::count::{Room, SHARDS};
 use crate::dense::{Counted, Layer};
 use crate::ngrams::{Block, LONGEST, Recipe, Scratch, Sink, ngrams};
 use crate::simd::level;
+use crate::support::{Ids, Occurrences, Weights};
 use crate::table::Table;
 use crate::text::{BadTexts, Rule, Texts};
-use crate::train::{Examples, Lists, Schedule, Sets};
+use crate::train::{Examples, Lists, Schedule, Sets, Signs};
+use crate::wide::{self, Layout};
 use crate::{dense, records, table, train};
 
 mod arrays;
@@ -121,11 +123,12 @@ fn count<'py>(
     recipe: Recipe,
     block: Block,
     least: u32,
-    most: usize,
+    room: (usize, usize, u32),
     threads: usize,
 ) -> PyResult<PyCounted<'py>> {
     let texts = texts.texts()?;
-    let f = py.detach(|| crate::count::count(texts, &recipe, block, least, most, threads));
+    let room = Room { most: room.0, full: room.1, full_from: room.2 };
+    let f = py.detach(|| crate::count::count(texts, &recipe, block, least, room, threads));
     Ok((
         f.hashes.into_pyarray(py),
         f.document_frequency.into_pyarray(py),
@@ -217,6 +220,9 @@ fn merge_counts<'py>(
 ) -> PyResult<(Array1<'py, u64>, Array1<'py, u32>)> {
     let one = (slice(&hashes)?, slice(&counts)?);
     let other = (slice(&other_hashes)?, slice(&other_counts)?);
+    if one.0.len() != one.1.len() || other.0.len() != other.1.len() {
+        return Err(bad("hashes and counts do not fit together"));
+    }
     let (hashes, counts) = py.detach(|| table::merge(one, other));
     Ok((hashes.into_pyarray(py), counts.into_pyarray(py)))
 }
@@ -234,7 +240,12 @@ struct PyLists<'py>(
     PyReadonlyArray1<'py, f32>,
 );
 
-fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResult<Vec<Lists<'a>>> {
+/// Of how many texts these are the features.
+fn texts(blocks: &[PyLists<'_>]) -> usize {
+    blocks.first().map_or(0, |lists| lists.1.as_array().len() / SHARDS).saturating_sub(1)
+}
+
+fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: Option<usize>) -> PyResult<Vec<Lists<'a>>> {
     let mut all = Vec::new();
     for PyLists(hashes, indptr, indices, values) in blocks {
         let lists = Lists {
@@ -249,7 +260,8 @@ fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResul
         }
         all.push(lists);
     }
-    if all.iter().map(|lists| lists.hashes.len()).sum::<usize>() != features {
+    let found = all.iter().map(|lists| lists.hashes.len()).sum::<usize>();
+    if features.is_some_and(|features| features != found) {
         return Err(bad("weights do not have one row per feature"));
     }
     Ok(all)
@@ -270,7 +282,7 @@ fn sets<'a>(given: &'a PySets<'_>, rows: usize, classes: usize) -> PyResult<Sets
 
 #[pyfunction]
 #[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, sets = None, learning_rate, l2, smoothing, z_loss, batch, seen, total,
-    scale, weights, bias, threads, budget))]
+    sums, scale, weights, bias, threads, budget))]
 #[allow(clippy::too_many_arguments)]
 fn train_rows<'py>(
     py: Python<'py>,
@@ -287,16 +299,17 @@ fn train_rows<'py>(
     batch: usize,
     seen: u64,
     total: u64,
+    sums: PySigns,
     scale: f64,
     mut weights: PyReadwriteArray2<'py, f32>,
     mut bias: PyReadwriteArray1<'py, f32>,
     threads: usize,
     budget: f64,
-) -> PyResult<(usize, f64, f64, bool, (f32, f64, f64, u64))> {
+) -> PyResult<Told> {
     let (labels, order) = (slice(&labels)?, slice(&order)?);
     let row_weights = row_weights.as_ref().map(slice).transpose()?;
     let shape = weights.as_array().dim();
-    let blocks = lists(&blocks, labels.len(), shape.0)?;
+    let blocks = lists(&blocks, labels.len(), Some(shape.0))?;
     let classes = bias.as_array().len();
     let fits = classes == shape.1
         && (sets.is_some() || labels.iter().all(|&label| (label as usize) < classes))
@@ -312,16 +325,177 @@ fn train_rows<'py>(
     let shares = shares.map_err(|_| bad("arrays must be contiguous"))?;
     let sets = sets.as_ref().map(|given| self::sets(given, labels.len(), classes)).transpose()?;
     let examples = Examples { blocks: &blocks, labels, row_weights, shares, sets, classes };
-    let schedule = Schedule { learning_rate, l2, smoothing, z_loss, batch, seen, total };
+    let schedule = Schedule { learning_rate, l2, smoothing, z_loss, batch, seen, total, signs: signs(sums) };
     let not_contiguous = |_| bad("arrays must be contiguous");
     let weights = weights.as_slice_mut().map_err(not_contiguous)?;
     let bias = bias.as_slice_mut().map_err(not_contiguous)?;
     let budget = Duration::from_secs_f64(budget.clamp(0.0, 10.0));
     let progress = py
         .detach(|| train::train(level(), &examples, order, schedule, scale, weights, bias, threads, budget));
-    let train::Signs { largest, logits, gradients, saturated } = progress.signs;
-    let signs = (largest, logits, gradients, saturated);
-    Ok((progress.done, progress.loss, progress.scale, progress.finite, signs))
+    Ok(told(progress))
+}
+
+/// Loss, weight, largest logit, logits, gradients, saturated: see `train::Signs`.
+type PySigns = (f64, f64, f32, f64, f64, u64);
+
+fn signs((loss, weight, largest, logits, gradients, saturated): PySigns) -> Signs {
+    Signs { loss, weight, largest, logits, gradients, saturated }
+}
+
+/// Rows done, factor on the weights, whether all is finite, signs.
+type Told = (usize, f64, bool, PySigns);
+
+fn told(progress: train::Progress) -> Told {
+    let Signs { loss, weight, largest, logits, gradients, saturated } = progress.signs;
+    let signs = (loss, weight, largest, logits, gradients, saturated);
+    (progress.done, progress.scale, progress.finite, signs)
+}
+
+/// One list of many: indptr, indices, values.
+#[derive(FromPyObject)]
+struct PyOccurrences<'py>(PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, f32>);
+
+impl PyOccurrences<'_> {
+    fn occurrences(&self) -> PyResult<Occurrences<'_>> {
+        Ok(Occurrences { indptr: slice(&self.0)?, indices: slice(&self.1)?, values: slice(&self.2)? })
+    }
+}
+
+/// What `support` returns: places, ids, begins; occurrences in full rows, and in others.
+#[derive(FromPyObject)]
+struct PySupport<'py>(
+    PyReadonlyArray2<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
+    PyOccurrences<'py>,
+    PyOccurrences<'py>,
+);
+
+type Lots<'py> = (Array1<'py, i64>, Array1<'py, u32>, Array1<'py, f32>);
+type Supported<'py> = (Bound<'py, PyArray2<u32>>, Array1<'py, u32>, Array1<'py, u32>, Lots<'py>, Lots<'py>);
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn support<'py>(
+    py: Python<'py>,
+    blocks: Vec<PyLists<'py>>,
+    rows: PyReadonlyArray1<'py, u32>,
+    labels: PyReadonlyArray1<'py, u32>,
+    classes: usize,
+    full_from: u32,
+    threads: usize,
+) -> PyResult<Supported<'py>> {
+    let (rows, labels) = (slice(&rows)?, slice(&labels)?);
+    let all = texts(&blocks);
+    let blocks = lists(&blocks, all, None)?;
+    let fits = rows.len() == labels.len()
+        && rows.iter().all(|&row| (row as usize) < all)
+        && labels.is_sorted()
+        && labels.last().is_none_or(|&label| (label as usize) < classes);
+    if !fits {
+        return Err(bad("rows and labels do not fit together"));
+    }
+    let found =
+        py.detach(|| crate::support::support(&blocks, rows, labels, classes, full_from.max(1), threads));
+    let found = found.ok_or_else(|| bad("there are more weights than 2^32"))?;
+    let (features, places) = (found.places.len() / 2 - 1, found.places);
+    let lots = |lots: crate::support::Lots| {
+        (lots.indptr.into_pyarray(py), lots.indices.into_pyarray(py), lots.values.into_pyarray(py))
+    };
+    Ok((
+        places.into_pyarray(py).reshape([features + 1, 2])?,
+        found.ids.into_pyarray(py),
+        found.begins.into_pyarray(py),
+        lots(found.full),
+        lots(found.kept),
+    ))
+}
+
+#[pyfunction]
+#[pyo3(signature = (support, labels, row_weights, order, *, learning_rate, l2, smoothing, z_loss, batch, seen, total,
+    sums, scale, full, kept, bias, threads, budget))]
+#[allow(clippy::too_many_arguments)]
+fn train_wide<'py>(
+    py: Python<'py>,
+    support: PySupport<'py>,
+    labels: PyReadonlyArray1<'py, u32>,
+    row_weights: Option<PyReadonlyArray1<'py, f32>>,
+    order: PyReadonlyArray1<'py, u32>,
+    learning_rate: f64,
+    l2: f64,
+    smoothing: f32,
+    z_loss: f32,
+    batch: usize,
+    seen: u64,
+    total: u64,
+    sums: PySigns,
+    scale: f64,
+    mut full: PyReadwriteArray3<'py, f32>,
+    mut kept: PyReadwriteArray1<'py, f32>,
+    mut bias: PyReadwriteArray1<'py, f32>,
+    threads: usize,
+    budget: f64,
+) -> PyResult<Told> {
+    let (labels, order) = (slice(&labels)?, slice(&order)?);
+    let row_weights = row_weights.as_ref().map(slice).transpose()?;
+    let (tiles, _, width) = full.as_array().dim();
+    let not_contiguous = |_| bad("arrays must be contiguous");
+    let full = full.as_slice_mut().map_err(not_contiguous)?;
+    let kept = kept.as_slice_mut().map_err(not_contiguous)?;
+    let bias = bias.as_slice_mut().map_err(not_contiguous)?;
+    let classes = bias.len();
+    let layout = Layout {
+        places: support.0.as_slice().map_err(|_| bad("arrays must be contiguous"))?,
+        ids: slice(&support.1)?,
+        begins: slice(&support.2)?,
+        full: support.3.occurrences()?,
+        kept: support.4.occurrences()?,
+    };
+    let fits = width == wide::TILE
+        && tiles == classes.div_ceil(width)
+        && layout.fits(kept.len(), labels.len())
+        && labels.iter().all(|&label| (label as usize) < classes)
+        && order.iter().all(|&row| (row as usize) < labels.len())
+        && row_weights.is_none_or(|weights| weights.len() == labels.len())
+        && batch > 0
+        && total > 0;
+    if !fits {
+        return Err(bad("labels, order, weights and bias do not fit together"));
+    }
+    let examples = Examples { blocks: &[], labels, row_weights, shares: None, sets: None, classes };
+    let schedule = Schedule { learning_rate, l2, smoothing, z_loss, batch, seen, total, signs: signs(sums) };
+    let budget = Duration::from_secs_f64(budget.clamp(0.0, 10.0));
+    let progress = py.detach(|| {
+        wide::train(level(), &layout, &examples, order, schedule, scale, full, kept, bias, threads, budget)
+    });
+    Ok(told(progress))
+}
+
+/// A matrix, or (places, ids, weights): see `support::Rows`.
+#[derive(FromPyObject)]
+enum PyRows<'py> {
+    Dense(PyReadonlyArray2<'py, f32>),
+    Short(PyReadonlyArray2<'py, u32>, PyReadonlyArray1<'py, u16>, PyReadonlyArray1<'py, f32>),
+    Long(PyReadonlyArray2<'py, u32>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, f32>),
+}
+
+impl PyRows<'_> {
+    fn rows(&self) -> PyResult<Weights<'_>> {
+        let not_contiguous = |_| bad("arrays must be contiguous");
+        Ok(match self {
+            PyRows::Dense(weights) => Weights::Dense(weights.as_slice().map_err(not_contiguous)?),
+            PyRows::Short(places, ids, weights) => Weights::Kept {
+                places: places.as_slice().map_err(not_contiguous)?,
+                ids: Ids::Short(slice(ids)?),
+                weights: slice(weights)?,
+            },
+            PyRows::Long(places, ids, weights) => Weights::Kept {
+                places: places.as_slice().map_err(not_contiguous)?,
+                ids: Ids::Long(slice(ids)?),
+                weights: slice(weights)?,
+            },
+        })
+    }
 }
 
 #[pyfunction]
@@ -329,27 +503,19 @@ fn sparse_logits<'py>(
     py: Python<'py>,
     blocks: Vec<PyLists<'py>>,
     rows: PyReadonlyArray1<'py, u32>,
-    weights: PyReadonlyArray2<'py, f32>,
+    weights: PyRows<'py>,
     bias: PyReadonlyArray1<'py, f32>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let (rows, bias) = (slice(&rows)?, slice(&bias)?);
-    let all = blocks.first().map_or(0, |lists| lists.1.as_array().len() / SHARDS).saturating_sub(1);
-    let shape = weights.as_array().dim();
-    let blocks = lists(&blocks, all, shape.0)?;
-    if shape.1 != bias.len() || rows.iter().any(|&row| row as usize >= all) {
+    let all = texts(&blocks);
+    let blocks = lists(&blocks, all, None)?;
+    let weights = weights.rows()?;
+    let features = blocks.iter().map(|lists| lists.hashes.len()).sum();
+    if !weights.fits(features, bias.len()) || rows.iter().any(|&row| row as usize >= all) {
         return Err(bad("rows, weights and bias do not fit together"));
     }
-    let examples = Examples {
-        blocks: &blocks,
-        labels: &[],
-        row_weights: None,
-        shares: None,
-        sets: None,
-        classes: bias.len(),
-    };
-    let weights = weights.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
-    let out = py.detach(|| train::logits(level(), &examples, rows, weights, bias, threads));
+    let out = py.detach(|| train::logits(level(), &blocks, rows, weights, bias, threads));
     out.into_pyarray(py).reshape([rows.len(), bias.len()])
 }
 
@@ -363,7 +529,7 @@ struct PyTable<'py>(
 
 /// A layer in Python's arrays: (recipe, tables, documents, weights, bias).
 #[derive(FromPyObject)]
-struct PyLayer<'py>(Recipe, Vec<PyTable<'py>>, u64, PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, f32>);
+struct PyLayer<'py>(Recipe, Vec<PyTable<'py>>, u64, PyRows<'py>, PyReadonlyArray1<'py, f32>);
 
 impl PyLayer<'_> {
     fn layer(&self) -> PyResult<Layer<'_>> {
@@ -376,8 +542,8 @@ impl PyLayer<'_> {
             };
             tables.push((*block, table));
         }
-        let weights = self.3.as_slice().map_err(|_| bad("arrays must be contiguous"))?;
-        Ok(Layer { recipe: self.0, tables, documents: self.2, weights, bias: slice(&self.4)? })
+        let (weights, bias) = (self.3.rows()?, slice(&self.4)?);
+        Ok(Layer { recipe: self.0, tables, documents: self.2, weights, bias })
     }
 }
 
@@ -475,11 +641,12 @@ mod _core {
     #[pymodule_export]
     use super::{
         available_threads, buckets, complete_records, count, features, fingerprints, look_up, merge_counts,
-        shuffle, simd_level, sparse_logits, spell, text_logits, train_rows, values,
+        shuffle, simd_level, sparse_logits, spell, support, text_logits, train_rows, train_wide, values,
     };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("TILE", crate::wide::TILE)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

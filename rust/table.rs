@@ -30,31 +30,16 @@ pub fn buckets(hashes: &[u64]) -> Vec<u32> {
 pub fn merge(first: (&[u64], &[u32]), second: (&[u64], &[u32])) -> (Vec<u64>, Vec<u32>) {
     let most = first.0.len() + second.0.len();
     let (mut hashes, mut counts) = (Vec::with_capacity(most), Vec::with_capacity(most));
-    let mut one = first.0.iter().copied().zip(first.1.iter().copied()).peekable();
-    let mut other = second.0.iter().copied().zip(second.1.iter().copied()).peekable();
-    loop {
-        let (hash, count) = match (one.peek().copied(), other.peek().copied()) {
-            (None, None) => return (hashes, counts),
-            (Some(a), Some(b)) if a.0 == b.0 => {
-                (one.next(), other.next());
-                (a.0, a.1.saturating_add(b.1))
-            }
-            (Some(a), b) if b.is_none_or(|b| a.0 < b.0) => {
-                one.next();
-                a
-            }
-            (_, Some(b)) => {
-                other.next();
-                b
-            }
-            (Some(a), None) => {
-                one.next();
-                a
-            }
-        };
-        hashes.push(hash);
-        counts.push(count);
+    let (mut i, mut j) = (0, 0);
+    while i < first.0.len() || j < second.0.len() {
+        let (a, b) = (first.0.get(i), second.0.get(j));
+        let (one, other) = (a.is_some() && (b.is_none() || a <= b), b.is_some() && (a.is_none() || b <= a));
+        hashes.extend(if one { a } else { b });
+        let count = |yes: bool, counts: &[u32], at: usize| if yes { counts[at] } else { 0 };
+        counts.push(count(one, first.1, i).saturating_add(count(other, second.1, j)));
+        (i, j) = (i + usize::from(one), j + usize::from(other));
     }
+    (hashes, counts)
 }
 
 /// The bucket of a hash.

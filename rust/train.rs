@@ -20,6 +20,7 @@ use crate::kernel;
 use crate::logits::{BLOCK, softmax_in_place};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
+use crate::support::Weights;
 use crate::threads::SpinBarrier;
 
 /// One block of features of all rows: see `count::BlockFeatures`.
@@ -36,13 +37,15 @@ pub struct Lists<'a> {
 }
 
 impl Lists<'_> {
+    /// Where the occurrences of one row in one shard stand.
     #[inline(always)]
-    fn row(&self, shard: usize, row: usize) -> std::ops::Range<usize> {
+    pub fn row(&self, shard: usize, row: usize) -> std::ops::Range<usize> {
         let at = shard * (self.indptr.len() / SHARDS) + row;
         self.indptr[at] as usize..self.indptr[at + 1] as usize
     }
 
-    fn shard_begins(&self) -> [usize; SHARDS + 1] {
+    /// The first feature of each shard, and the end.
+    pub fn shard_begins(&self) -> [usize; SHARDS + 1] {
         let shift = 64 - SHARDS.trailing_zeros();
         std::array::from_fn(|s| match s {
             SHARDS => self.hashes.len(),
@@ -83,6 +86,102 @@ impl Sets<'_> {
     }
 }
 
+/// A step is the gradient times the rate over the factor that stands on all weights.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor {
+    pub(crate) rate: f32,
+    pub(crate) scale: f32,
+}
+
+impl Examples<'_> {
+    /// Logits of a row → what to add to the weights per unit of value. False: it makes no step.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn teach(
+        &self,
+        cpu: impl Cpu,
+        schedule: &Schedule,
+        row: usize,
+        factor: Factor,
+        z: &mut [f32],
+        terms: &mut [f32],
+        signs: &mut Signs,
+    ) -> bool {
+        // Loops, not `for_each`: a closure of its own would be compiled for no level of CPU.
+        let Schedule { smoothing, z_loss, .. } = *schedule;
+        let weight = self.row_weights.map_or(1.0, |weights| weights[row]);
+        signs.largest = signs.largest.max(largest(z));
+        signs.logits += squares(z);
+        signs.weight += f64::from(weight);
+        let shares = self.shares.map(|shares| &shares[row * z.len()..][..z.len()]);
+        let surprise = if let Some(sets) = self.sets {
+            let ids = sets.row(row);
+            let mut met = 0.0;
+            for &id in ids {
+                met += f64::from(z[id as usize]);
+            }
+            let surprise = (sigmoid_in_place(cpu, z) - met) as f32;
+            let mut settled = true;
+            for &p in &*z {
+                settled &= p.max(1.0 - p) > SATURATED;
+            }
+            signs.saturated += u64::from(settled);
+            signs.loss += f64::from(surprise * weight);
+            if smoothing > 0.0 {
+                // No label at all is one more class: of few labels the share is not too large.
+                let each = smoothing / (z.len() + 1) as f32;
+                for z in z.iter_mut() {
+                    *z -= each;
+                }
+            }
+            for &id in ids {
+                z[id as usize] -= 1.0 - smoothing;
+            }
+            surprise
+        } else {
+            let label = if shares.is_some() { 0 } else { self.labels[row] as usize };
+            let first = z[label];
+            let met =
+                shares.map_or(0.0, |shares| z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum());
+            let surprise = softmax_in_place(cpu, z, label, terms);
+            let mut cost = surprise - met;
+            signs.saturated += u64::from(largest(z) > SATURATED);
+            if z_loss > 0.0 {
+                let lse = surprise + first;
+                cost += z_loss * lse * lse;
+                for z in z.iter_mut() {
+                    *z *= 1.0 + 2.0 * z_loss * lse;
+                }
+            }
+            signs.loss += f64::from(cost * weight);
+            if let Some(shares) = shares {
+                for (z, &share) in z.iter_mut().zip(shares) {
+                    *z -= share;
+                }
+            } else {
+                if smoothing > 0.0 {
+                    let each = smoothing / z.len() as f32;
+                    for z in z.iter_mut() {
+                        *z -= each;
+                    }
+                }
+                z[label] -= 1.0 - smoothing;
+            }
+            surprise
+        };
+        signs.gradients += squares(z);
+        if shares.is_none() && smoothing == 0.0 && z_loss == 0.0 && surprise < SURE {
+            z.fill(0.0); // the bias stays, too
+            return false;
+        }
+        let factor = -factor.rate * weight / factor.scale;
+        for z in z.iter_mut() {
+            *z *= factor;
+        }
+        true
+    }
+}
+
 /// How far along the way, and how large the steps are.
 #[derive(Clone, Copy)]
 pub struct Schedule {
@@ -100,24 +199,29 @@ pub struct Schedule {
     pub seen: u64,
     /// Rows to see in all epochs.
     pub total: u64,
+    /// What the epoch has come to before this call: carried on, so that where calls end changes no bit.
+    pub signs: Signs,
 }
 
 /// Rows of a batch are dealt to threads in this many pieces.
-const PIECES: usize = 8;
+pub(crate) const PIECES: usize = 8;
 
-/// Steps of one piece of the batch's rows: (rows, classes), and their loss.
+/// Steps of one piece of the batch's rows: (rows, classes).
 #[derive(Default)]
-struct Steps {
-    steps: Vec<f32>,
+pub(crate) struct Steps {
+    pub(crate) steps: Vec<f32>,
     /// Of each row, whether it makes a step: see `SURE`.
-    taught: Vec<bool>,
-    loss: f64,
-    signs: Signs,
+    pub(crate) taught: Vec<bool>,
+    pub(crate) signs: Signs,
 }
 
-/// How logits and gradients behave, over some rows.
+/// How losses, logits and gradients behave, over some rows.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Signs {
+    /// Σ of the weighted losses, in nats, each before its row's step.
+    pub loss: f64,
+    /// Σ of the weights of the rows.
+    pub weight: f64,
     /// The largest absolute logit.
     pub largest: f32,
     /// Σ logit².
@@ -129,7 +233,9 @@ pub struct Signs {
 }
 
 impl Signs {
-    fn add(&mut self, other: Signs) {
+    pub(crate) fn add(&mut self, other: Signs) {
+        self.loss += other.loss;
+        self.weight += other.weight;
         self.largest = self.largest.max(other.largest);
         self.logits += other.logits;
         self.gradients += other.gradients;
@@ -142,7 +248,9 @@ impl Signs {
 fn squares(row: &[f32]) -> f64 {
     let mut lanes = [0.0f32; 16];
     for chunk in row.chunks(16) {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, z)| *lane += z * z);
+        for (lane, z) in lanes.iter_mut().zip(chunk) {
+            *lane += z * z;
+        }
     }
     lanes.iter().map(|&lane| f64::from(lane)).sum()
 }
@@ -151,7 +259,9 @@ fn squares(row: &[f32]) -> f64 {
 fn largest(row: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
     for chunk in row.chunks(16) {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, z)| *lane = lane.max(z.abs()));
+        for (lane, z) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(z.abs());
+        }
     }
     lanes.iter().copied().fold(0.0, f32::max)
 }
@@ -183,13 +293,11 @@ struct Exchange {
 pub struct Progress {
     /// Rows of `order` done.
     pub done: usize,
-    /// Sum of their weighted losses, in nats, each before its step.
-    pub loss: f64,
     /// Factor the weights stand to be multiplied by (L2).
     pub scale: f64,
     /// Whether every logit and step was finite.
     pub finite: bool,
-    /// How the rows behaved.
+    /// How the rows behaved, with what went before.
     pub signs: Signs,
 }
 
@@ -279,7 +387,7 @@ impl<'e> Worker<'e> {
     #[inline(always)]
     fn run<const K: usize>(cpu: impl Cpu, (worker, mut own, mut bias, scale): Part<'_, 'e, '_>) -> Progress {
         let Schedule { batch, l2, learning_rate, seen, total, .. } = worker.schedule;
-        let (mut scale, mut loss, mut finite, mut signs) = (scale, 0.0, true, Signs::default());
+        let (mut scale, mut finite, mut signs) = (scale, true, worker.schedule.signs);
         let _breaks = worker.exchange.barrier.break_on_panic();
         let mut terms = [0.0; BLOCK];
         let mut before: &[u32] = &[];
@@ -322,10 +430,9 @@ impl<'e> Worker<'e> {
             if worker.thread == 0 {
                 let done = worker.exchange.steps.iter().take(pieces(rows).count());
                 for piece in done.filter_map(|piece| piece.read().ok()) {
-                    loss += piece.loss;
                     signs.add(piece.signs);
                 }
-                finite &= f64::is_finite(loss);
+                finite &= f64::is_finite(signs.loss);
             }
             if worker.exchange.stop.load(Ordering::Relaxed) {
                 break;
@@ -337,7 +444,7 @@ impl<'e> Worker<'e> {
         if let Some(bias) = bias {
             worker.apply_bias(bias, before, scale as f32);
         }
-        Progress { done: worker.exchange.done.load(Ordering::Relaxed), loss, scale, finite, signs }
+        Progress { done: worker.exchange.done.load(Ordering::Relaxed), scale, finite, signs }
     }
 
     #[inline(always)]
@@ -441,75 +548,25 @@ impl<'e> Worker<'e> {
         let Some(rows_here) = pieces(rows).nth(piece) else { return };
         let first = piece * rows.len().div_ceil(PIECES);
         let Ok(mut own) = self.exchange.steps[piece].write() else { return };
-        let Steps { steps, taught, loss, signs } = &mut *own;
+        let Steps { steps, taught, signs } = &mut *own;
         taught.clear();
         taught.resize(rows_here.len(), true);
         steps.clear();
         steps.resize(rows_here.len() * classes, 0.0);
-        (*loss, *signs) = (0.0, Signs::default());
+        *signs = Signs::default();
         for shares in self.exchange.shares.iter().filter_map(|shares| shares.read().ok()) {
             let shares = &shares[first * classes..][..steps.len()];
             steps.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += share);
         }
-        let Schedule { smoothing, z_loss, .. } = self.schedule;
+        let factor = Factor { rate, scale };
         for ((&row, z), taught) in rows_here.iter().zip(steps.chunks_exact_mut(classes)).zip(taught) {
-            let row = row as usize;
-            let weight = self.examples.row_weights.map_or(1.0, |weights| weights[row]);
-            signs.largest = signs.largest.max(largest(z));
-            signs.logits += squares(z);
-            let shares = self.examples.shares.map(|shares| &shares[row * classes..][..classes]);
-            let surprise = if let Some(sets) = self.examples.sets {
-                let ids = sets.row(row);
-                let met: f64 = ids.iter().map(|&id| f64::from(z[id as usize])).sum();
-                let surprise = (sigmoid_in_place(cpu, z) - met) as f32;
-                signs.saturated += u64::from(z.iter().all(|&p| p.max(1.0 - p) > SATURATED));
-                *loss += f64::from(surprise * weight);
-                if smoothing > 0.0 {
-                    // No label at all is one more class: of few labels the share is not too large.
-                    let each = smoothing / (classes + 1) as f32;
-                    z.iter_mut().for_each(|z| *z -= each);
-                }
-                ids.iter().for_each(|&id| z[id as usize] -= 1.0 - smoothing);
-                surprise
-            } else {
-                let label = if shares.is_some() { 0 } else { self.examples.labels[row] as usize };
-                let first = z[label];
-                let met = shares
-                    .map_or(0.0, |shares| z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum());
-                let surprise = softmax_in_place(cpu, z, label, terms);
-                let mut cost = surprise - met;
-                signs.saturated += u64::from(largest(z) > SATURATED);
-                if z_loss > 0.0 {
-                    let lse = surprise + first;
-                    cost += z_loss * lse * lse;
-                    z.iter_mut().for_each(|z| *z *= 1.0 + 2.0 * z_loss * lse);
-                }
-                *loss += f64::from(cost * weight);
-                if let Some(shares) = shares {
-                    z.iter_mut().zip(shares).for_each(|(z, share)| *z -= share);
-                } else {
-                    if smoothing > 0.0 {
-                        let each = smoothing / classes as f32;
-                        z.iter_mut().for_each(|z| *z -= each);
-                    }
-                    z[label] -= 1.0 - smoothing;
-                }
-                surprise
-            };
-            signs.gradients += squares(z);
-            if shares.is_none() && smoothing == 0.0 && z_loss == 0.0 && surprise < SURE {
-                *taught = false;
-                z.fill(0.0); // the bias stays, too
-                continue;
-            }
-            let factor = -rate * weight / scale;
-            z.iter_mut().for_each(|z| *z *= factor);
+            *taught = self.examples.teach(cpu, &self.schedule, row as usize, factor, z, terms, signs);
         }
     }
 }
 
 /// Below this the factor on all weights is multiplied in: what is divided by it must not overflow.
-const SMALL: f64 = 1e-6;
+pub(crate) const SMALL: f64 = 1e-6;
 
 /// A row with a probability above this is settled; of several labels each must be, for yes or for no.
 const SATURATED: f32 = 0.99;
@@ -520,10 +577,10 @@ const SURE: f32 = 0.02;
 
 /// The bias moves by about a batch's mean gradient: as a feature of value 1 it
 /// would stand in every row, and a batch of steps would overshoot.
-const BIAS_RATE: f32 = 1.0 / 32.0;
+pub(crate) const BIAS_RATE: f32 = 1.0 / 32.0;
 
 /// Rows of a batch in up to `PIECES` runs.
-fn pieces(rows: &[u32]) -> std::slice::Chunks<'_, u32> {
+pub(crate) fn pieces(rows: &[u32]) -> std::slice::Chunks<'_, u32> {
     rows.chunks(rows.len().div_ceil(PIECES).max(1))
 }
 
@@ -547,13 +604,13 @@ pub fn shuffle(n: u32, seed: u64) -> Vec<u32> {
 /// Logits of chosen rows of counted features, as training computes them.
 pub fn logits(
     level: Level,
-    examples: &Examples,
+    blocks: &[Lists],
     rows: &[u32],
-    weights: &[f32],
+    weights: Weights,
     bias: &[f32],
     threads: usize,
 ) -> Vec<f32> {
-    let classes = examples.classes;
+    let classes = bias.len();
     let mut out = vec![0.0; rows.len() * classes];
     let work: Vec<_> = rows.chunks(256).zip(out.chunks_mut(256 * classes)).collect();
     crate::threads::share(
@@ -561,30 +618,27 @@ pub fn logits(
         work,
         || (),
         |(), (rows, out)| {
-            dispatch(level, Dense((examples, rows, weights, bias, out)));
+            dispatch(level, Counted((blocks, rows, weights, bias, out)));
         },
     );
     out
 }
 
 /// Features, which rows, weights, bias, and where their logits go.
-type Asked<'a, 'o> = (&'a Examples<'a>, &'a [u32], &'a [f32], &'a [f32], &'o mut [f32]);
+type Asked<'a, 'o> = (&'a [Lists<'a>], &'a [u32], Weights<'a>, &'a [f32], &'o mut [f32]);
 
-kernel!(Dense<'a, 'o; ;>(Asked<'a, 'o>) -> () = dense_logits);
+kernel!(Counted<'a, 'o; ;>(Asked<'a, 'o>) -> () = counted_logits);
 
 #[inline(always)]
-fn dense_logits(_: impl Cpu, (examples, rows, weights, bias, out): Asked<'_, '_>) {
-    let classes = examples.classes;
-    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
+fn counted_logits(_: impl Cpu, (blocks, rows, weights, bias, out): Asked<'_, '_>) {
+    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(bias.len())) {
         out.copy_from_slice(bias);
         let mut first = 0;
-        for lists in examples.blocks {
+        for lists in blocks {
             for range in (0..SHARDS).map(|s| lists.row(s, row as usize)) {
                 let pairs = lists.indices[range.clone()].iter().zip(&lists.values[range]);
                 for (&index, &value) in pairs {
-                    let at = (first + index as usize) * classes;
-                    let weights = &weights[at..at + classes];
-                    out.iter_mut().zip(weights).for_each(|(out, &w)| *out += value * w);
+                    weights.add(first + index as usize, value, out);
                 }
             }
             first += lists.hashes.len();

@@ -272,6 +272,7 @@ def sgd(
     row_weights: np.ndarray | None = None,
     shares: np.ndarray | None = None,
     smoothing: float = 0.0,
+    kept: np.ndarray | None = None,
     z_loss: float = 0.0,
     sets: np.ndarray | None = None,
     first_bias: np.ndarray | None = None,
@@ -326,7 +327,9 @@ def sgd(
                     steps[i, y[row]] -= 1 - smoothing
                 steps[i] += 2 * z_loss * lse * np.array(p)
                 steps[i] *= -rate * row_weights[row]
-            weights = weights * math.exp(-rate * l2 * len(rows)) + x[rows].T @ steps
+            weights = weights * math.exp(-rate * l2 * len(rows)) + (x[rows].T @ steps) * (
+                1 if kept is None else kept
+            )
             bias = bias + BIAS_RATE * steps.sum(axis=0)
             seen += len(rows)
         losses.append(loss / row_weights[order].sum())

@@ -713,7 +713,8 @@ def framed(header: dict[str, Any], arrays: dict[str, Any]) -> bytes:
     header = {**header, "checksums": {name: modelfile._sha256(array) for name, array in arrays.items()}}
     header["checksum"] = modelfile._header_checksum(header)
     shapes = {name: array.shape for name, array in arrays.items()}
-    frame, _ = modelfile._frame(modelfile._to_json(header, sort_keys=True).decode(), shapes)
+    text = modelfile._to_json(header, sort_keys=True).decode()
+    frame, _ = modelfile._frame(text, shapes, modelfile._arrays(arrays, header))
     return frame + b"".join(array.tobytes() for array in arrays.values())
 
 

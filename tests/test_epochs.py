@@ -20,7 +20,7 @@ import logitext as lt
 from logitext import _core
 from logitext.cautions import cautions
 from logitext.checkpoints import Checkpoint, CheckpointError
-from logitext.epochs import Clock, Epoch, Standing
+from logitext.epochs import Clock, Epoch, Standing, Sums
 from logitext.features import buffers, count_block
 
 FIXED: dict[str, Any] = {"char_ngrams": None, "learning_rate": 1.0, "epochs": 6, "label_smoothing": 0.0}
@@ -41,7 +41,7 @@ def data(rows: int, seed: int = 0, noise: float = 0.3) -> tuple[list[str], list[
 @pytest.mark.parametrize("learn", [1, 40, 100])
 def test_later_texts_are_looked_up(name: str, ngrams: tuple[int, int], learn: int) -> None:
     texts = pa.array([*data(98)[0], "", "all unknown 新手机"], pa.large_string())
-    how: dict[str, Any] = {"most": 10**6, "threads": 2}
+    how: dict[str, Any] = {"room": (10**6, 1, 0), "threads": 2}
     block = count_block(texts, "unicode", name, ngrams, **how, learn=learn)
     alone = count_block(texts.slice(0, learn), "unicode", name, ngrams, **how)
     assert block.hashes.tolist() == alone.hashes.tolist()
@@ -317,9 +317,9 @@ def test_steps_that_are_too_large_are_told() -> None:
 
 def test_standing_survives_json() -> None:
     standing = Standing()
-    standing.sums.add(3, 2.5, 0.1 + 0.2, (1 / 3, 2 / 3, 1e-300, 2))
+    standing.sums = Sums(3, 0.1 + 0.2, 2.5, 1 / 3, 2 / 3, 1e-300, 2)
     standing.end(2, None)
-    standing.sums.add(1, 1.0, 0.7, (0.1, 0.2, 0.3, 0))
+    standing.sums = Sums(1, 0.7, 1.0, 0.1, 0.2, 0.3, 0)
     assert Standing.from_json(json.loads(json.dumps(standing.to_json()))) == standing
 
 

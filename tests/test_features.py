@@ -26,7 +26,7 @@ WORDS = ("unicode", (1, 1), None)
 
 def features(texts: Any, recipe: Any = BOTH, block: str = "words", least: int = 1, threads: int = 1) -> Any:
     """Give what the core counts: hashes, document frequency, first row, lists, dropped, least."""
-    return _core.count(buffers(as_texts(texts)), recipe, block, least, 1 << 40, threads)
+    return _core.count(buffers(as_texts(texts)), recipe, block, least, (1 << 40, 1, 0), threads)
 
 
 def hashes(text: str, recipe: Any = BOTH, block: str = "words") -> set[int]:
@@ -182,7 +182,7 @@ def test_whitespace_rule_keeps_pieces_whole() -> None:
 def test_values_by_hand() -> None:
     # Three texts; "a" stands in two of them, "b" in one, twice.
     texts = pa.array(["a b b", "a", ""], pa.large_string())
-    block = count_block(texts, "unicode", "words", (1, 1), most=99, threads=1)
+    block = count_block(texts, "unicode", "words", (1, 1), room=(99, 1, 0), threads=1)
     found = block.hashes
     assert block.document_frequency[[np.searchsorted(found, h(t)) for t in "ab"]].tolist() == [2, 1]
     a, b = 1 + math.log(4 / 3), (1 + math.log(2)) * (1 + math.log(4 / 2))
@@ -213,7 +213,7 @@ def test_pruning_by_hand() -> None:
     texts = ["a b x x", "a b", "a y"]
 
     def kept(least: int, most: int) -> tuple[int, int]:
-        found = _core.count(buffers(as_texts(texts)), WORDS, "words", least, most, 1)
+        found = _core.count(buffers(as_texts(texts)), WORDS, "words", least, (most, 1, 0), 1)
         return len(found[0]), found[-1]
 
     assert kept(1, 4) == (4, 1)
@@ -227,7 +227,7 @@ def test_pruning_by_hand() -> None:
 
 def test_dropped_ngrams_count_in_the_norm_as_unknown_ones_do() -> None:
     texts = ["a b x x", "a b", "a y"]
-    found = _core.count(buffers(as_texts(texts)), WORDS, "words", 2, 99, 1)
+    found = _core.count(buffers(as_texts(texts)), WORDS, "words", 2, (99, 1, 0), 1)
     _, df, _, indptr, indices, counts, dropped, _ = found
     assert dropped == pytest.approx([(1 + math.log(2)) ** 2, 0, 1])
     values = _core.values(df, indptr, indices, counts, dropped, 3, 1)
@@ -241,7 +241,7 @@ def test_dropped_ngrams_count_in_the_norm_as_unknown_ones_do() -> None:
 @pytest.mark.parametrize("rows", [999, 1000])
 def test_from_a_thousand_texts_on_single_ngrams_go(rows: int) -> None:
     texts = pa.array([f"all w{i}" for i in range(rows)], pa.large_string())
-    block = count_block(texts, "unicode", "words", (1, 1), most=1 << 40, threads=1)
+    block = count_block(texts, "unicode", "words", (1, 1), room=(1 << 40, 1, 0), threads=1)
     assert (len(block), block.least) == ((rows + 1, 1) if rows < 1000 else (1, 2))
 
 

@@ -37,6 +37,7 @@ LAYERS = [
         "spill",
         "sources",
     ],
+    ["weights", "layers"],
     ["teaching"],
     ["checkpoints", "epochs"],
     ["workshop"],

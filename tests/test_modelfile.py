@@ -475,10 +475,14 @@ def test_long_numbers_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["format_version", "features_version"])
 def test_a_newer_format_says_so(tmp_path: Path, key: str) -> None:
-    data = forged(saved_bytes(tmp_path), lambda h: h.update({key: 2}))
+    known = {"format_version": 2, "features_version": 1}[key]
+    data = forged(saved_bytes(tmp_path), lambda h: h.update({key: known + 1}))
     complaint = refusal(tmp_path, data)
     name = key.removesuffix("_version")
-    assert f"made by a newer logitext ({name} 2); this version reads up to 1: upgrade" in complaint
+    assert (
+        f"made by a newer logitext ({name} {known + 1}); this version reads up to {known}: upgrade"
+        in complaint
+    )
     # Even when all the rest is another matter.
     table = {"__metadata__": {"logitext": json.dumps({"format_version": 7})}, "x": 3}
     assert "newer logitext (format 7)" in refusal(tmp_path, join(table, b"", indent=1))

@@ -71,28 +71,31 @@ def dense(blocks: list[Any], rows: int) -> np.ndarray:
     return x
 
 
+NOTHING = (0.0, 0.0, 0.0, 0.0, 0.0, 0)
+
+
 def test_one_batch_by_hand() -> None:
     # Row "a" has labels 0 and 1, row "b" none: one word each, so each value is 1.
     ex = examples(["a", "b"], [[0, 1], []], 2)
     workshop = Workshop(ex, Settings(word_ngrams=(1, 1), char_ngrams=(None,)), quiet)
     weights, bias = np.zeros((2, 2), np.float32), np.zeros(2, np.float32)
-    done, loss, scale, finite, signs = _core.train(
+    done, scale, finite, (loss, _, *signs) = _core.train(
         [block.lists for block in workshop.blocks(None)], ex.codes, None, None, np.array([0, 1], np.uint32),
         sets=ex.numbers, learning_rate=1.0, l2=0.0, smoothing=0.0, z_loss=0.0, batch=8, seen=0, total=2,
-        scale=1.0, weights=weights, bias=bias, threads=1, budget=10.0,
+        sums=NOTHING, scale=1.0, weights=weights, bias=bias, threads=1, budget=10.0,
     )  # fmt: skip
     assert (done, scale, finite) == (2, 1.0, True)
-    assert signs == (0, 0, 1, 0)  # logits of 0; four gradients of a half; no row is settled
+    assert signs == [0, 0, 1, 0]  # logits of 0; four gradients of a half; no row is settled
     assert loss == pytest.approx(4 * math.log(2))
     # Each sigmoid is 1/2: yes gains 1/2, no loses it; the bias's steps cancel.
     assert (dense(workshop.blocks(None), 2) @ weights).tolist() == [[0.5, 0.5], [-0.5, -0.5]]
     assert bias.tolist() == [0, 0]
     # Logits of 10 and -10: each row is settled, for yes or for no, and none makes a step.
     weights[:] = dense(workshop.blocks(None), 2).T @ [[10, 10], [-10, -10]]
-    _, loss, _, _, signs = _core.train(
+    _, _, _, (loss, _, *signs) = _core.train(
         [block.lists for block in workshop.blocks(None)], ex.codes, None, None, np.array([0, 1], np.uint32),
         sets=ex.numbers, learning_rate=1.0, l2=0.0, smoothing=0.0, z_loss=0.0, batch=8, seen=0, total=2,
-        scale=1.0, weights=weights, bias=bias, threads=1, budget=10.0,
+        sums=NOTHING, scale=1.0, weights=weights, bias=bias, threads=1, budget=10.0,
     )  # fmt: skip
     assert loss == pytest.approx(4 * math.log1p(math.exp(-10)), rel=1e-5)
     assert signs[3] == 2
@@ -150,7 +153,7 @@ def test_lists_that_do_not_fit_never_reach_the_trainer(sets: Any) -> None:
         _core.train(
             lists, ex.codes, None, None, np.array([0, 1], np.uint32),
             sets=(np.array(sets[0], np.int64), np.array(sets[1], np.uint32)), learning_rate=1.0, l2=0.0,
-            smoothing=0.0, z_loss=0.0, batch=8, seen=0, total=2, scale=1.0,
+            smoothing=0.0, z_loss=0.0, batch=8, seen=0, total=2, sums=NOTHING, scale=1.0,
             weights=np.zeros((2, 2), np.float32), bias=np.zeros(2, np.float32), threads=1, budget=10.0,
         )  # fmt: skip
 

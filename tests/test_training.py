@@ -75,11 +75,16 @@ def call(
         "batch": 8,
         "seen": 0,
         "total": len(order),
+        "sums": (0.0, 0.0, 0.0, 0.0, 0.0, 0),
         "scale": 1.0,
     }
     known |= {"threads": 1, "budget": 10.0, "weights": weights, "bias": bias} | more
     ex = workshop.examples
-    return _core.train(lists, ex.codes, ex.row_weights, ex.shares, np.array(order, np.uint32), **known)
+    order = np.array(order, np.uint32)
+    done, scale, finite, (loss, _, *signs) = _core.train(
+        lists, ex.codes, ex.row_weights, ex.shares, order, **known
+    )
+    return done, loss, scale, finite, tuple(signs)  # type: ignore[return-value]
 
 
 def test_one_batch_by_hand() -> None:
@@ -186,16 +191,18 @@ def test_the_same_bits_for_any_number_of_threads_and_any_slices(classes: int, l2
     runs = []
     for threads, budget in [(1, 9.0), (2, 9.0), (3, 9.0), (8, 9.0), (50, 9.0), (1, 0.0), (3, 0.0), (2, 1e-4)]:
         weights, bias = np.zeros(shape, np.float32), np.zeros(classes, np.float32)
-        rest, seen, scale, loss = order, 0, 1.0, 0.0
+        rest, seen, scale, sums = order, 0, 1.0, (0.0, 0.0, 0.0, 0.0, 0.0, 0)
+        lists = [block.lists for block in workshop.blocks(None)]
         while len(rest):
-            done, part, scale, *_ = call(
-                workshop, rest, weights, bias, total=700, seen=seen, scale=scale, batch=32, l2=l2,
-                threads=threads, budget=budget,
+            done, scale, _, sums = _core.train(
+                lists, workshop.examples.codes, None, None, rest, learning_rate=1.0, smoothing=0.0,
+                z_loss=0.0, total=700, seen=seen, sums=sums, scale=scale, batch=32, l2=l2,
+                weights=weights, bias=bias, threads=threads, budget=budget,
             )  # fmt: skip
             assert done > 0
             assert budget > 0 or done == min(32, len(rest))
-            rest, seen, loss = rest[done:], seen + done, loss + part
-        runs.append((weights.tobytes(), bias.tobytes(), scale))
+            rest, seen = rest[done:], seen + done
+        runs.append((weights.tobytes(), bias.tobytes(), scale, sums))  # not even a sum's last bit
     assert len(set(runs)) == 1
 
 

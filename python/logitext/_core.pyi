@@ -18,16 +18,23 @@ Texts: TypeAlias = tuple[I64, U8]  # offsets (n + 1,), UTF-8 data
 Recipe: TypeAlias = tuple[str, Range, Range]  # tokens, word n-grams, character n-grams
 Lists: TypeAlias = tuple[U64, I64, U32, F32]  # hashes, indptr (8 * (n + 1),), indices, values
 Table: TypeAlias = tuple[str, U64, U32, U32]  # block, hashes, buckets, document_frequency
-Layer: TypeAlias = tuple[Recipe, list[Table], int, F32, F32]  # recipe, tables, documents, weights, bias
+Weights: TypeAlias = F32 | tuple[U32, NDArray[Any], F32]  # a matrix, or places, ids, values
+Layer: TypeAlias = tuple[Recipe, list[Table], int, Weights, F32]  # recipe, tables, documents, weights, bias
+Occurrences: TypeAlias = tuple[I64, U32, F32]  # indptr, indices, values
+Support: TypeAlias = tuple[U32, U32, U32, Occurrences, Occurrences]  # places, ids, begins; full, kept
+
+# loss, weight, largest logit, logits, gradients, saturated
+Signs: TypeAlias = tuple[float, float, float, float, float, int]
 
 __version__: str
+TILE: int  # classes of a tile of full rows
 
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def complete_records(data: bytes | bytearray, delimiter: int, quoted: bool) -> tuple[int, int]: ...
 def fingerprints(texts: Texts) -> U64: ...
 def count(
-    texts: Texts, recipe: Recipe, block: str, least: int, most: int, threads: int
+    texts: Texts, recipe: Recipe, block: str, least: int, room: tuple[int, int, int], threads: int
 ) -> tuple[U64, U32, U32, I64, U32, U16, F32, int]: ...
 def values(
     document_frequency: U32,
@@ -59,13 +66,38 @@ def train(
     batch: int,
     seen: int,
     total: int,
+    sums: Signs,
     scale: float,
     weights: F32,
     bias: F32,
     threads: int,
     budget: float,
-) -> tuple[int, float, float, bool, tuple[float, float, float, int]]: ...
-def sparse_logits(blocks: Sequence[Lists], rows: U32, weights: F32, bias: F32, threads: int) -> F32: ...
+) -> tuple[int, float, bool, Signs]: ...
+def support(
+    blocks: Sequence[Lists], rows: U32, labels: U32, classes: int, full_from: int, threads: int
+) -> Support: ...
+def train_wide(
+    support: Support,
+    labels: U32,
+    row_weights: F32 | None,
+    order: U32,
+    *,
+    learning_rate: float,
+    l2: float,
+    smoothing: float,
+    z_loss: float,
+    batch: int,
+    seen: int,
+    total: int,
+    sums: Signs,
+    scale: float,
+    full: F32,
+    kept: F32,
+    bias: F32,
+    threads: int,
+    budget: float,
+) -> tuple[int, float, bool, Signs]: ...
+def sparse_logits(blocks: Sequence[Lists], rows: U32, weights: Weights, bias: F32, threads: int) -> F32: ...
 def logits(texts: Texts, layer: Layer, threads: int) -> F32: ...
 def features(text: str, layer: Layer) -> tuple[list[str], I64, F32]: ...
 def spell(texts: Texts, recipe: Recipe, block: str, hashes: U64, rows: U32) -> list[str]: ...

@@ -18,6 +18,10 @@ LOWEST, HIGHEST = 1 / 64, 64.0
 MASKED = -1e30
 """Low enough for a probability of 0 at any of these temperatures."""
 
+BLOCK = 1 << 16
+"""Logits that stay in the cache with what is computed of them."""
+CLOSE = 1e-9
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -50,7 +54,7 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     Notes
     -----
     The loss is convex in ``b = 1 / T``; its slope is the mean over rows of
-    ``sum(p * z) - z[y]`` and is bisected.
+    ``sum(p * z) - z[y]``. Newton's steps find its root, bisection where they leave the bracket.
 
     References
     ----------
@@ -75,16 +79,31 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     else:
         at_target = math.fsum(logits[np.arange(len(targets)), targets.astype(np.intp)].tolist())
 
-    def slope(b: float) -> float:
-        expected = (softmax(b * logits) * logits).sum(axis=1)
-        return math.fsum(expected.tolist()) - at_target + math.log(b) / b
+    step = max(1, BLOCK // max(1, logits.shape[1]))
+    blocks = [logits[at : at + step] for at in range(0, len(logits), step)]
 
-    low, high = 1 / HIGHEST, 1 / LOWEST
-    for _ in range(40):
-        middle = math.sqrt(low * high)
-        if slope(middle) < 0:
-            low = middle
-        else:
-            high = middle
+    def slope(b: float) -> tuple[float, float]:
+        """Slope and curvature, block by block of rows that stay in the cache."""
+        expected: list[float] = []
+        variances: list[float] = []
+        for block in blocks:
+            share = softmax(b * block) * block
+            mean = share.sum(axis=1)
+            expected += mean.tolist()
+            variances += ((share * block).sum(axis=1) - mean * mean).tolist()
+        prior = math.log(b) / b, (1 - math.log(b)) / (b * b)
+        return math.fsum(expected) - at_target + prior[0], math.fsum(variances) + prior[1]
+
+    low, high, b = 1 / HIGHEST, 1 / LOWEST, 1.0
+    for _ in range(60):
+        found, curvature = slope(b)
+        low, high = (b, high) if found < 0 else (low, b)
+        following = b - found / curvature if curvature > 0 else math.nan
+        if not low < following < high:
+            following = math.sqrt(low * high)
+        done = abs(following - b) <= CLOSE * b
+        b = following
+        if done:
+            break
     # Fewer digits than the slope's rounding can move.
-    return float(f"{1 / math.sqrt(low * high):.7g}")
+    return float(f"{1 / b:.7g}")

@@ -13,6 +13,7 @@ from logitext.epochs import Watch
 from logitext.features import Block, arrow_strings, buffers, count_block, look_up, recipe
 from logitext.model import Model, assemble, calibrated, from_training
 from logitext.search import HeldOut, usual_plan, watch
+from logitext.weights import rows_of
 from logitext.workshop import WEIGHT_BYTES, Examples, Plan, Progress, Settings, Trained, Workshop
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def beginning(classes: list[Any], settings: Settings, arguments: dict[str, Any],
     """
     plan = usual_plan(settings)
     wanted = [("words", settings.word_ngrams), ("chars", plan.char_ngrams)]
-    nothing = _core.count(buffers(arrow_strings([])), recipe("words", "unicode", (1, 1)), "words", 1, 1, 1)
+    one = recipe("words", "unicode", (1, 1))
+    nothing = _core.count(buffers(arrow_strings([])), one, "words", 1, (1, 1, 0), 1)
     hashes, frequency, first_row, indptr, indices, *_ = nothing
     lists = (hashes, indptr, indices, np.zeros(0, np.float32))
     blocks = [
@@ -145,7 +147,10 @@ def _held(everything: Examples, held: NDArray[np.uint32]) -> dict[str, Any]:
 def _joined(
     model: Model, examples: Examples, everything: Examples, settings: Settings
 ) -> tuple[list[Block], NDArray[np.float32], dict[int, str]]:
-    """The model's n-grams and the new ones, as blocks of the new texts; weights, and names, for all."""
+    """The model's n-grams and the new ones, as blocks of the new texts; weights, and names, for all.
+
+    Rows kept to some classes become whole: new rows may show an n-gram with any class.
+    """
     features, classes = model.header["features"], len(model.classes)
     most = WEIGHT_BYTES // (4 * classes * len(features["blocks"]))
     blocks: list[Block] = []
@@ -156,7 +161,7 @@ def _joined(
     for said in features["blocks"]:
         end = begin + said["features"]
         ngrams = tuple(features[f"{said['name'].removesuffix('s')}_ngrams"])
-        how: dict[str, Any] = {"most": most, "threads": settings.threads}
+        how: dict[str, Any] = {"room": (max(most, 1), 1, 0), "threads": settings.threads}
         new = count_block(examples.texts, features["tokens"], said["name"], ngrams, **how)
         old = model.arrays["hashes"][begin:end]
         strange = np.flatnonzero(~np.isin(new.hashes, old))
@@ -168,7 +173,7 @@ def _joined(
         order = np.argsort(hashes, kind="stable")
         frequencies = np.concatenate([model.arrays["document_frequency"][begin:end], frequency])
         rows = np.zeros((len(hashes), classes), np.float32)
-        rows[: len(old)] = model.arrays["weights"][begin:end]
+        rows[: len(old)] = rows_of(model.weights, np.arange(begin, end))
         weights.append(rows[order])
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))

@@ -38,34 +38,28 @@ class Epoch:
     """After one temperature, in nats; None where no rows were held out."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sums:
-    """What the epoch under way has come to."""
+    """What the epoch under way has come to: its rows, and what the core has summed over them."""
 
     rows: int = 0
-    weight: float = 0.0
     loss: float = 0.0
+    weight: float = 0.0
     largest: float = 0.0
     logits: float = 0.0
     gradients: float = 0.0
     saturated: int = 0
 
-    def add(self, rows: int, weight: float, loss: float, signs: tuple[float, float, float, int]) -> None:
-        """Add some rows: their number, weight and weighted loss, and what the core says of their logits."""
-        largest, logits, gradients, saturated = signs
-        self.rows += rows
-        self.weight += weight
-        self.loss += loss
-        self.largest = max(self.largest, largest)
-        self.logits += logits
-        self.gradients += gradients
-        self.saturated += saturated
+    @property
+    def signs(self) -> tuple[float, float, float, float, float, int]:
+        """All but the rows, as the core takes and returns them."""
+        return self.loss, self.weight, self.largest, self.logits, self.gradients, self.saturated
 
-    def epoch(self, classes: int, held_out_loss: float | None) -> Epoch:
-        """Return them as means."""
-        rows = max(self.rows, 1)
+    def epoch(self, classes: int, held_out_loss: float | None, *, several: bool) -> Epoch:
+        """Return them as means; with several labels a row, the loss as that of one label."""
+        rows, weight = max(self.rows, 1), self.weight * (classes if several else 1)
         return Epoch(
-            loss=self.loss / self.weight if self.weight else 0.0,
+            loss=self.loss / weight if weight else 0.0,
             largest_logit=self.largest,
             typical_logit=math.sqrt(self.logits / (rows * classes)),
             gradient_norm=math.sqrt(self.gradients / rows),
@@ -85,9 +79,9 @@ class Standing:
     over: bool = False
     """Whether it was ended before the epochs planned."""
 
-    def end(self, classes: int, held_out_loss: float | None) -> None:
+    def end(self, classes: int, held_out_loss: float | None, *, several: bool = False) -> None:
         """Close the epoch under way."""
-        self.epochs.append(self.sums.epoch(classes, held_out_loss))
+        self.epochs.append(self.sums.epoch(classes, held_out_loss, several=several))
         self.sums = Sums()
 
     def to_json(self) -> dict[str, Any]:

@@ -306,7 +306,7 @@ def count_block(
     name: str,
     ngrams: tuple[int, int],
     *,
-    most: int,
+    room: tuple[int, int, int],
     threads: int,
     learn: int | None = None,
 ) -> Block:
@@ -314,7 +314,7 @@ def count_block(
 
     N-grams that stand in one text only are dropped from `MANY_TEXTS` texts on:
     they are two thirds of a table, and held-out log loss is mostly better
-    without them. Over `most`, the rarest go first. What is dropped counts in
+    without them. Where there is no room for all, the rarest go first. What is dropped counts in
     the norm of its text, as unknown n-grams do in prediction.
 
     Parameters
@@ -324,8 +324,9 @@ def count_block(
     name : {"words", "chars"}
     ngrams : (int, int)
         Shortest and longest.
-    most : int
-        Largest number of n-grams to keep.
+    room : (int, int, int)
+        Weights there is room for, weights of an n-gram, and in how many texts it must stand to have so
+        many: a rarer one counts as two for each of its texts (a weight and its class), at most as many.
     threads : int
     learn : int, optional
         The n-grams of so many texts, from the first, are known; in the others they are looked up.
@@ -343,7 +344,7 @@ def count_block(
     known = rows if learn is None else learn
     least = 1 if known < MANY_TEXTS else 2
     learned = texts.slice(0, known)
-    counted = _core.count(buffers(learned), recipe(name, tokens, ngrams), name, least, max(most, 1), threads)
+    counted = _core.count(buffers(learned), recipe(name, tokens, ngrams), name, least, room, threads)
     hashes, document_frequency, first_row, indptr, indices, counts, dropped, least = counted
     values = _core.values(document_frequency, indptr, indices, counts, dropped, known, threads)
     lists = (hashes, indptr, indices, values)

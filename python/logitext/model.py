@@ -15,6 +15,8 @@ from logitext.cautions import cautions
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
 from logitext.logits import sigmoid, softmax
+from logitext.modelschema import format_version
+from logitext.weights import Kept, Weights, as_core, column_of, rows_of, strongest, values_of
 from logitext.workshop import Settings, Trained
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 NAMED_PER_CLASS = 100
 """The strongest n-grams of each class are kept with their spelling."""
+NAMED = 30_000
+"""All together, so far as each class has three."""
 LONGEST_NAME = 200
 """A text may be one word of 100 MB: of its name the beginning is kept, in characters."""
 
@@ -61,6 +65,14 @@ class Model:
         """The logit from which on each label is given; None where a text has one label."""
         return np.array(self.header["thresholds"], np.float32) if self.header.get("multilabel") else None
 
+    @property
+    def weights(self) -> Weights:
+        """A matrix, or rows kept to the classes an n-gram was seen with."""
+        arrays = self.arrays
+        if "weight_rows" not in arrays:
+            return arrays["weights"]
+        return Kept(arrays["weight_rows"], arrays["weight_classes"], arrays["weights"], len(arrays["bias"]))
+
     def layer(self) -> _core.Layer:
         """Return the arrays as the core takes them, none of them copied."""
         arrays, features = self.arrays, self.header["features"]
@@ -75,7 +87,7 @@ class Model:
             tables.append((block["name"], hashes, arrays["buckets"][bucket:buckets], frequency))
             first, bucket = last, buckets
         text = (features["tokens"], words, chars)
-        return (text, tables, features["documents"], arrays["weights"], arrays["bias"])
+        return (text, tables, features["documents"], as_core(self.weights), arrays["bias"])
 
     def logits(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
         """Return logits, shape (n, n_classes).
@@ -104,14 +116,13 @@ class Model:
         z = self.logits(arrow_strings([text]), threads=1)[0]
         names, rows, values = _core.features(text, self.layer())
         known = rows >= 0
-        weights: NDArray[np.float32] = self.arrays["weights"]
         return Explanation(
             classes=self.classes,
             logits=z,
             bias=np.array(self.arrays["bias"]),
             ngrams=[name for name, yes in zip(names, known, strict=True) if yes],
             blocks=[self._block_of(int(row)) for row in rows[known]],
-            contributions=values[known, None] * weights[rows[known]],
+            contributions=values[known, None] * rows_of(self.weights, rows[known]),
             unknown=[name for name, yes in zip(names, known, strict=True) if not yes],
             thresholds=self.thresholds,
         )
@@ -126,7 +137,7 @@ class Model:
         """Return the n-grams with the largest positive weights for a class, largest first."""
         rows, offsets = self.arrays["named_features"], self.arrays["named_offsets"]
         text = self.arrays["named_text"].tobytes()
-        weights = self.arrays["weights"][rows, code]
+        weights = column_of(self.weights, rows, code)
         order = np.argsort(-weights, kind="stable")[: min(most, NAMED_PER_CLASS)]
         return [
             Share(
@@ -178,7 +189,7 @@ def from_training(
     """
     used = {block.name: block.ngrams for block in trained.blocks}
     header: dict[str, Any] = {
-        "format_version": modelfile.FORMAT_VERSION,
+        "format_version": 1,
         "features_version": modelfile.FEATURES_VERSION,
         "library_version": _core.__version__,
         "classes": classes,
@@ -222,13 +233,13 @@ def assemble(
     Model
     """
     blocks = trained.blocks
-    named = _strongest(trained.weights)
+    named = strongest(trained.weights, min(NAMED_PER_CLASS, max(3, NAMED // len(trained.bias))))
     known = names or {}
     spelled = zip(named.tolist(), _spell(named, blocks, texts), strict=True)
     spelling = {row: name for row, read in spelled if (name := known.get(row) or read)}
     encoded = [name.encode() for name in spelling.values()]
     arrays = {
-        "weights": trained.weights,
+        "weights": values_of(trained.weights),
         "bias": trained.bias,
         "hashes": np.concatenate([block.hashes for block in blocks]),
         "document_frequency": np.concatenate([block.document_frequency for block in blocks]),
@@ -237,6 +248,9 @@ def assemble(
         "named_offsets": np.cumsum([0, *map(len, encoded)], dtype=np.uint64),
         "named_text": np.frombuffer(b"".join(encoded), np.uint8),
     }
+    if isinstance(trained.weights, Kept):
+        arrays |= {"weight_rows": trained.weights.places, "weight_classes": trained.weights.ids}
+    header = {**header, "format_version": format_version(arrays)}
     sizes = [{"name": block.name, "features": len(block)} for block in blocks]
     return Model(arrays, {**header, "features": {**header["features"], "blocks": sizes}})
 
@@ -248,20 +262,6 @@ def calibrated(found: Calibration, classes: list[Any], *, multilabel: bool) -> d
     thresholds = np.zeros(len(classes)) if found.thresholds is None else found.thresholds
     affine = {"method": "affine", "temperature": found.temperature, "shift": found.shift}
     return {"calibration": affine, "thresholds": thresholds.tolist()}
-
-
-def _strongest(weights: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Rows of the largest positive weights of each class, each row once."""
-    rows = set()
-    for column in weights.T:
-        most = min(NAMED_PER_CLASS, len(column))
-        if most == 0:
-            break
-        least = np.partition(column, len(column) - most)[len(column) - most]
-        candidates = np.flatnonzero(column >= max(least, np.finfo(np.float32).tiny))
-        order = np.argsort(-column[candidates], kind="stable")[:most]
-        rows.update(candidates[order].tolist())
-    return np.array(sorted(rows), dtype=np.uint32)
 
 
 def _spell(named: NDArray[np.uint32], blocks: list[Block], texts: pa.LargeStringArray) -> list[str]:

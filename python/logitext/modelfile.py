@@ -32,17 +32,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast
 import numpy as np
 
 from logitext.modelschema import (
-    ARRAYS,
     FEATURES_VERSION,
     FORMAT_VERSION,
     Arrays,
     ModelFileError,
     Shapes,
+    arrays_of,
     bucket_bits,
     check_header,
     check_shapes,
     check_values,
     check_versions,
+    format_version,
     is_count,
     require,
 )
@@ -54,10 +55,11 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES_VERSION", "FORMAT_VERSION", "ModelFileError", "bucket_bits", "load", "save"]
 
 Path: TypeAlias = str | os.PathLike[str]
+Known: TypeAlias = dict[str, tuple[str, "np.dtype[Any]"]]
 
 _HEADER_LIMIT = 100_000_000  # the safetensors library's own
 _AUTO_VERIFY = 16 << 20  # files up to here are verified whole by verify="auto"
-_SMALL_ARRAY = 128 << 10  # arrays up to here are verified always: 1 MB, all eight together
+_SMALL_ARRAY = 128 << 10  # arrays up to here are verified always: 1 MB or little more, all together
 _WRITE = 16 << 20  # bytes per write, so that Ctrl-C is heard
 
 _KNOWN_STARTS = (
@@ -107,24 +109,27 @@ def save(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
     >>> save("model.safetensors", arrays, header)  # doctest: +SKIP
     """
     with _naming(path):
-        for name in ARRAYS:
+        wanted = _arrays(arrays, header)
+        for name in wanted:
             require(name in arrays, f"array {name} is missing")
         for name, array in arrays.items():
-            require(name in ARRAYS, f"{name!r} is not an array of a logitext model")
-            dtype = ARRAYS[name][1]
+            require(name in wanted, f"{name!r} is not an array of a logitext model")
+            dtype = wanted[name][1]
             right = isinstance(array, np.ndarray) and array.dtype == dtype and array.flags.c_contiguous
             require(right, f"array {name} is not a C-contiguous array of type {dtype.str}")
         # Through JSON and back, so that what is checked is what a reader will see.
-        known = _from_json(_to_json({**header, "checksums": dict.fromkeys(ARRAYS, "")}))
+        known = _from_json(_to_json({**header, "checksums": dict.fromkeys(wanted, "")}))
         check_versions(known)
         check_header(known)
-        shapes = {name: arrays[name].shape for name in ARRAYS}
+        older = known["format_version"] < format_version(wanted)
+        require(not older, "format_version in the header is that of an older format")
+        shapes = {name: arrays[name].shape for name in wanted}
         check_shapes(shapes, known)
-        check_values(arrays, known, ARRAYS)
-        known["checksums"] = {name: _sha256(arrays[name]) for name in ARRAYS}
+        check_values(arrays, known, wanted)
+        known["checksums"] = {name: _sha256(arrays[name]) for name in wanted}
         known["checksum"] = _header_checksum(known)
-        frame, _ = _frame(_to_json(known, sort_keys=True).decode(), shapes)
-        _write(path, [memoryview(frame), *(_bytes_of(arrays[name]) for name in ARRAYS)])
+        frame, _ = _frame(_to_json(known, sort_keys=True).decode(), shapes, wanted)
+        _write(path, [memoryview(frame), *(_bytes_of(arrays[name]) for name in wanted)])
 
 
 def load(
@@ -170,9 +175,10 @@ def load(
             size = os.fstat(file.fileno()).st_size
             frame, table = _read_frame(file, size)
             header, text = _take_header(table)
-            shapes = _take_shapes(table)
+            known = _arrays(table, header)
+            shapes = _take_shapes(table, header, known)
             check_shapes(shapes, header)
-            same, starts = _frame(text, shapes)
+            same, starts = _frame(text, shapes, known)
             require(frame == same, "its array table was changed, or was not written by logitext")
             wanted = len(frame) + starts.pop("")
             require(
@@ -181,7 +187,7 @@ def load(
             buffer = _map(file, size)
         arrays: dict[str, NDArray[Any]] = {
             name: np.ndarray(shapes[name], dtype, buffer, offset=len(frame) + starts[name])
-            for name, (_, dtype) in ARRAYS.items()
+            for name, (_, dtype) in known.items()
         }
         everything = size <= _AUTO_VERIFY if verify == "auto" else verify
         chosen = [n for n, a in arrays.items() if everything or n == "bias" or a.nbytes <= _SMALL_ARRAY]
@@ -201,11 +207,11 @@ def _naming(path: Path) -> Iterator[None]:
         raise ModelFileError(f"{os.fsdecode(path)}: {error}") from error.__cause__
 
 
-def _frame(text: str, shapes: Shapes) -> tuple[bytes, dict[str, int]]:
+def _frame(text: str, shapes: Shapes, known: Known) -> tuple[bytes, dict[str, int]]:
     """Give all that stands before the arrays, and where each array starts after it ("" is the end)."""
     table: dict[str, Any] = {"__metadata__": {"logitext": text}}
     starts, end = {}, 0
-    for name, (code, dtype) in ARRAYS.items():
+    for name, (code, dtype) in known.items():
         starts[name] = end
         end += math.prod(shapes[name]) * dtype.itemsize
         table[name] = {"dtype": code, "shape": list(shapes[name]), "data_offsets": [starts[name], end]}
@@ -307,8 +313,16 @@ def _take_header(table: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return header, text
 
 
-def _take_shapes(table: dict[str, Any]) -> dict[str, list[int]]:
-    require(table.keys() == ARRAYS.keys(), "its arrays are not those of a logitext model")
+def _arrays(names: Mapping[str, Any], header: Mapping[str, Any]) -> Known:
+    classes = header.get("classes")
+    return arrays_of(names, len(classes) if isinstance(classes, list) else 0)
+
+
+def _take_shapes(table: dict[str, Any], header: dict[str, Any], known: Known) -> dict[str, list[int]]:
+    same = table.keys() == known.keys() == header["checksums"].keys()
+    require(same, "its arrays are not those of a logitext model")
+    older = header["format_version"] < format_version(known)
+    require(not older, "its arrays are those of a newer format than it says")
     shapes = {}
     for name, entry in table.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None

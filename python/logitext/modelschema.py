@@ -27,16 +27,19 @@ __all__ = [
     "Arrays",
     "ModelFileError",
     "Shapes",
+    "arrays_of",
     "bucket_bits",
     "check_header",
     "check_shapes",
     "check_values",
     "check_versions",
+    "format_version",
     "is_count",
     "require",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: weights may be rows kept to some classes. A file of a dense matrix still says 1."""
 FEATURES_VERSION = 1
 
 Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
@@ -54,12 +57,48 @@ ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "named_features": ("U32", np.dtype("<u4")),
     "named_text": ("U8", np.dtype("u1")),
 }
+"""The arrays of a model with a matrix of weights."""
+_WIDE = (1 << 16) + 1
+"""From so many classes on, 16 bits do not number them."""
 _BLOCKS = {"words": "word_ngrams", "chars": "char_ngrams"}
 _CHUNK = 1 << 18  # array items per step of a check
 
 
 class ModelFileError(ValueError):
     """A model file, or what was to be saved as one, is not right; the message says what and where."""
+
+
+def arrays_of(names: Collection[str], classes: int) -> dict[str, tuple[str, np.dtype[Any]]]:
+    """Return the arrays of a model that has these, in the order of the file.
+
+    Parameters
+    ----------
+    names : collection of str
+        If ``weight_rows`` is among them, the weights are rows kept to some of the classes.
+    classes : int
+        With many the numbers of classes are wider.
+
+    Returns
+    -------
+    dict of str to (str, dtype)
+        The type as safetensors and as NumPy spell it.
+
+    Examples
+    --------
+    >>> arrays_of(["weight_rows"], 10_000)["weight_classes"]
+    ('U16', dtype('uint16'))
+    """
+    if "weight_rows" not in names:
+        return ARRAYS
+    ids = ("U32", np.dtype("<u4")) if classes >= _WIDE else ("U16", np.dtype("<u2"))
+    both = {**ARRAYS, "weight_classes": ids, "weight_rows": ("U32", np.dtype("<u4"))}
+    # Widest first; of one width float before integer, then by name.
+    return dict(sorted(both.items(), key=lambda item: (-item[1][1].itemsize, item[1][0], item[0])))
+
+
+def format_version(names: Collection[str]) -> int:
+    """Return the oldest version of the format that knows these arrays."""
+    return 2 if "weight_rows" in names else 1
 
 
 def require(condition: object, complaint: str) -> None:
@@ -154,6 +193,9 @@ def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
         "named_features": [named],
         "named_text": [text],
     }
+    if "weight_rows" in shapes:
+        weights, ids = math.prod(shapes["weights"]), math.prod(shapes["weight_classes"])
+        wanted |= {"weights": [weights], "weight_rows": [features + 1, 2], "weight_classes": [ids]}
     for name, shape in wanted.items():
         found = list(shapes[name])
         require(found == shape, f"array {name} has shape {found} where {shape} is called for")
@@ -180,6 +222,8 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
     if "named_offsets" in chosen and "named_text" in chosen:
         right = _are_texts(arrays["named_text"], arrays["named_offsets"])
         require(right, "array named_offsets does not cut named_text into UTF-8 texts")
+    if "weight_rows" in chosen:
+        _check_rows(arrays, len(header["classes"]), whole="weight_classes" in chosen)
     if "hashes" in chosen:
         hashes, buckets = arrays["hashes"], arrays["buckets"]
         for block in header["features"]["blocks"]:
@@ -189,6 +233,27 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
                 right = _are_buckets(buckets[:slots], hashes[:count])
                 require(right, f"the buckets of block {block['name']} do not match its hashes")
             hashes, buckets = hashes[count:], buckets[slots:]
+
+
+def _check_rows(arrays: Arrays, classes: int, *, whole: bool) -> None:
+    """Check that places cut weights and classes into rows, and that the classes of a row rise."""
+    places, ids = arrays["weight_rows"], arrays["weight_classes"]
+    ends = not places[0].any() and places[-1].tolist() == [arrays["weights"].size, ids.size]
+    step = _CHUNK // 2
+    for start in range(0, len(places) - 1, step):
+        chunk = places[start : start + step + 1].astype(np.int64)
+        lengths, numbered = np.diff(chunk, axis=0).T
+        right = ends and ((lengths == numbered) | ((numbered == 0) & (lengths == classes))).all()
+        right = right and (numbered >= 0).all()
+        require(right, "array weight_rows does not cut the weights into rows")
+        if whole:
+            own = ids[chunk[0, 1] : chunk[-1, 1]].astype(np.int64)
+            rises = np.ones(own.size, bool)
+            rises[1:] = own[1:] > own[:-1]
+            begins = chunk[:-1, 1] - chunk[0, 1]
+            rises[begins[begins < own.size]] = True  # where a row begins
+            right = rises.all() and (own < classes).all()
+            require(right, "array weight_classes is not rising lists of classes")
 
 
 def _is_classes(value: object) -> bool:
@@ -243,7 +308,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "calibration": _is_calibration,
     "settings": lambda value: isinstance(value, dict),
     "training": lambda value: isinstance(value, dict),
-    "checksums": lambda value: isinstance(value, dict) and value.keys() == ARRAYS.keys(),
+    "checksums": lambda value: isinstance(value, dict) and value.keys() >= ARRAYS.keys(),
 }
 
 

@@ -17,9 +17,11 @@ from logitext.checkpoints import Checkpoint
 from logitext.epochs import Clock, Epoch, Standing, Watch
 from logitext.features import Block, buffers, count_block, look_up, recipe
 from logitext.gathering import Stream
+from logitext.layers import DenseLayer, Layer
 from logitext.search import HeldOut, watch
 from logitext.spill import Spill
 from logitext.training import VALIDATED, choose, lasting
+from logitext.weights import Kept
 from logitext.workshop import (
     WEIGHT_BYTES,
     Examples,
@@ -49,6 +51,8 @@ HELD = 10_000
 """Rows held out, at most, for the plan and the temperature."""
 BATCH = 64
 """Rows of a batch, as for all large data."""
+ALL = (1 << 60, 1, 0)
+"""Room for every n-gram: see `count_block`."""
 MOST_COUNTED = 1 << 23
 """N-grams counted at a time: beyond, the rarest so far are forgotten."""
 
@@ -271,7 +275,7 @@ def _tables(
         for examples in parts.read(part):
             for name, ngrams in wanted:
                 how = recipe(name, settings.tokens, ngrams)
-                found = _core.count(buffers(examples.texts), how, name, 1, 1 << 62, settings.threads)
+                found = _core.count(buffers(examples.texts), how, name, 1, ALL, settings.threads)
                 merged = _core.merge_counts(*counted[name], *found[:2])
                 counted[name] = _cut(*merged, MOST_COUNTED)
         progress("counting", (part + 1) / parts.spill.parts)
@@ -304,8 +308,7 @@ def _block(
     settings: Settings,
 ) -> Block:
     """A block of all parts' n-grams; where they are first seen is looked for in the sample."""
-    most = 1 << 62
-    seen = count_block(sample.texts, settings.tokens, name, ngrams, most=most, threads=settings.threads)
+    seen = count_block(sample.texts, settings.tokens, name, ngrams, room=ALL, threads=settings.threads)
     first_row = np.zeros(len(hashes), np.uint32)
     if len(seen):
         at = np.minimum(np.searchsorted(seen.hashes, hashes), len(seen) - 1)
@@ -339,6 +342,8 @@ def _train(
         standing, trained, best = resumed(watched.checkpoint, plan, trained)
     rows = parts.total
     clock = Clock(watched.until, rows * plan.epochs)
+    assert not isinstance(trained.weights, Kept)  # a matrix, however many classes: parts share no support
+    layer: Layer = DenseLayer([], trained.weights, trained.bias)
     while len(standing.epochs) < plan.epochs and not clock.over and not standing.over:
         epoch, skip = len(standing.epochs), standing.sums.rows
         for examples, seed in _epoch(parts, epoch, settings.seed, skip):
@@ -347,13 +352,14 @@ def _train(
             shop = _workshop(examples, blocks, settings, progress)
             order = _core.shuffle(len(examples), seed)
             seen = epoch * rows + standing.sums.rows
-            for _ in shop.run(trained, standing, plan, order, seen, clock, "training"):
+            layer = shop.layer(trained, order)
+            for _ in shop.run(layer, standing, plan, order, seen, clock, "training"):
                 pass
             if watched.checkpoint is not None and watched.checkpoint.due:
                 keep(watched.checkpoint, plan, trained, standing, best)
         clock.check(standing, rows)
         if standing.sums.rows:
-            best = close(trained, standing, plan, watched, best, judge)
+            best = close(trained, layer, standing, plan, watched, best, judge)
     if watched.checkpoint is not None:
         keep(watched.checkpoint, plan, trained, standing, best)
     return replace(best or trained, epochs=standing.epochs)

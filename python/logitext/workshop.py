@@ -12,10 +12,12 @@ import pyarrow as pa
 
 from logitext import _core
 from logitext.checkpoints import Checkpoint, CheckpointError
-from logitext.epochs import Clock, Epoch, Standing, Watch
+from logitext.epochs import Clock, Epoch, Standing, Sums, Watch
 from logitext.features import Block, arrow_numbers, count_block
 from logitext.labels import LabelSets
+from logitext.layers import DenseLayer, KeptLayer, Layer, Support, full_from
 from logitext.teaching import Lesson
+from logitext.weights import Kept, Weights, as_core, copy_of, values_of, with_values
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -30,8 +32,10 @@ Progress = Callable[[str, float], None]
 
 SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
+KEPT_FROM = 100
+"""With so many classes an n-gram has weights only for those it was seen with."""
 WEIGHT_BYTES = 96 << 20
-"""Budget of the weights: with more classes fewer n-grams are kept, the rarest go first."""
+"""Budget of the weights: over it the rarest n-grams go first."""
 
 
 def batch_size(rows: int) -> int:
@@ -91,7 +95,7 @@ class Trained:
     """Weights of some blocks of features, and how training went."""
 
     blocks: list[Block]
-    weights: F32  # (n_features, n_classes)
+    weights: Weights
     bias: F32  # (n_classes,)
     epochs: list[Epoch] = field(default_factory=list)
 
@@ -195,6 +199,9 @@ class Workshop:
         self.learn = len(examples) if learn is None else learn
         self.batch = batch_size(self.learn)
         self._counted: dict[tuple[str, Range], Block] = {(b.name, b.ngrams): b for b in known}
+        # What another model says of classes an n-gram was not seen with is worth learning.
+        self.kept = examples.classes >= KEPT_FROM and examples.lesson is None and examples.sets is None
+        self._support: tuple[list[tuple[str, Range]], U32, Support] | None = None
 
     def blocks(self, chars: Range | None) -> list[Block]:
         """Return the feature blocks, counting those that were not wanted before."""
@@ -202,11 +209,12 @@ class Workshop:
         wanted = [("words", settings.word_ngrams), ("chars", chars)]
         # Shared by the blocks there may be, so that a table does not depend on what was tried before.
         blocks = bool(settings.word_ngrams) + any(settings.char_ngrams)
-        most = WEIGHT_BYTES // (4 * self.examples.classes * blocks)
+        classes = self.examples.classes
+        room = (WEIGHT_BYTES // (4 * blocks), classes, full_from(classes) if self.kept else 0)
         for name, ngrams in wanted:
             if ngrams and (name, ngrams) not in self._counted:
                 self.progress(f"counting {name}", 0.0)
-                how = {"most": most, "threads": settings.threads, "learn": self.learn}
+                how: dict[str, Any] = {"room": room, "threads": settings.threads, "learn": self.learn}
                 self._counted[name, ngrams] = count_block(
                     self.examples.texts, settings.tokens, name, ngrams, **how
                 )
@@ -224,35 +232,58 @@ class Workshop:
         OutOfTimeError
             When the time is over before all rows were seen once.
         """
-        trained = start or self._fresh(self.blocks(plan.char_ngrams), rows)
+        trained = start or self._fresh(plan.char_ngrams, rows)
         standing, best = Standing(), None
         if watch.checkpoint is not None:
             standing, trained, best = resumed(watch.checkpoint, plan, trained)
+        layer = self.layer(trained, rows)
         clock = Clock(watch.until, len(rows) * plan.epochs)
         while len(standing.epochs) < plan.epochs and not clock.over and not standing.over:
             epoch, done = len(standing.epochs), standing.sums.rows
             order = rows[_core.shuffle(len(rows), (self.settings.seed << 20) + epoch)][done:]
-            for _ in self.run(trained, standing, plan, order, epoch * len(rows) + done, clock, what):
+            for _ in self.run(layer, standing, plan, order, epoch * len(rows) + done, clock, what):
                 if watch.checkpoint is not None and watch.checkpoint.due:
+                    trained.weights = layer.weights
                     keep(watch.checkpoint, plan, trained, standing, best)
             clock.check(standing, len(rows))
             if standing.sums.rows:
-                best = close(trained, standing, plan, watch, best, self)
+                best = close(trained, layer, standing, plan, watch, best, self)
         if watch.checkpoint is not None:
             keep(watch.checkpoint, plan, trained, standing, best)
         return replace(best or trained, epochs=standing.epochs)
+
+    def _fresh(self, chars: Range | None, rows: U32) -> Trained:
+        blocks, classes = self.blocks(chars), self.examples.classes
+        weights: Weights
+        if self.kept:
+            weights = self._supported(blocks, rows).fresh()
+        else:
+            weights = np.zeros((sum(map(len, blocks)), classes), np.float32)
+        return Trained(blocks, weights, self.examples.first_bias(rows))
+
+    def _supported(self, blocks: list[Block], rows: U32) -> Support:
+        """The support in the rows trained on, and no others; the last is remembered."""
+        last, names = self._support, [(block.name, block.ngrams) for block in blocks]
+        if last is None or last[0] != names or not np.array_equal(last[1], rows):
+            self._support = None  # before there are two
+            examples = self.examples
+            found = Support.of(blocks, rows, examples.codes, examples.classes, self.settings.threads)
+            last = self._support = (names, rows, found)
+        return last[2]
 
     def _lists(self, trained: Trained) -> list[_core.Lists]:
         """These texts' own n-grams: the weights may come from others."""
         return [self._counted[block.name, block.ngrams].lists for block in trained.blocks]
 
-    def _fresh(self, blocks: list[Block], rows: U32) -> Trained:
-        shape = (sum(map(len, blocks)), self.examples.classes)
-        return Trained(blocks, np.zeros(shape, np.float32), self.examples.first_bias(rows))
+    def layer(self, trained: Trained, rows: U32) -> Layer:
+        """Return weights and bias as training wants them: to be changed by these texts."""
+        if isinstance(trained.weights, Kept):
+            return KeptLayer(self._supported(trained.blocks, rows), trained.weights, trained.bias)
+        return DenseLayer(self._lists(trained), trained.weights, trained.bias)
 
     def run(
         self,
-        trained: Trained,
+        layer: Layer,
         standing: Standing,
         plan: Plan,
         order: U32,
@@ -268,40 +299,34 @@ class Workshop:
             When numbers leave the finite.
         """
         examples, settings = self.examples, self.settings
-        lists = self._lists(trained)
         while len(order):
             total = clock.rows(seen)
             order = order[: total - seen]
             if not len(order):
                 break
-            part = _core.train(
-                lists, examples.codes, examples.row_weights, examples.shares, order,
-                sets=examples.numbers, learning_rate=plan.learning_rate, l2=settings.l2,
+            done, standing.scale, finite, signs = layer.train(
+                examples, order,
+                learning_rate=plan.learning_rate, l2=settings.l2,
                 smoothing=plan.label_smoothing, z_loss=settings.z_loss, batch=self.batch,
-                seen=seen, total=total, scale=standing.scale, weights=trained.weights, bias=trained.bias,
+                seen=seen, total=total, sums=standing.sums.signs, scale=standing.scale,
                 threads=settings.threads, budget=SLICE_SECONDS,
             )  # fmt: skip
-            done, loss, scale, finite, signs = part
-            weights = examples.row_weights
-            weight = done if weights is None else float(weights[order[:done]].sum(dtype=np.float64))
-            if examples.sets is not None:  # the loss is a mean over labels, too
-                weight *= examples.classes
-            standing.sums.add(done, weight, loss, signs)
-            standing.scale = scale
+            standing.sums = Sums(standing.sums.rows + done, *signs)
             seen, order = seen + done, order[done:]
             self.progress(what, seen / total)
-            if not (finite and math.isfinite(scale) and scale > 0):
+            if not (finite and math.isfinite(standing.scale) and standing.scale > 0):
                 raise DivergedError(_diverged(plan))
             yield
 
     def logits(self, trained: Trained, rows: U32) -> F32:
         """Return logits of some rows, from their counted features."""
         lists = self._lists(trained)
-        return _core.sparse_logits(lists, rows, trained.weights, trained.bias, self.settings.threads)
+        return _core.sparse_logits(lists, rows, as_core(trained.weights), trained.bias, self.settings.threads)
 
 
 def close(
     trained: Trained,
+    layer: Layer,
     standing: Standing,
     plan: Plan,
     watch: Watch,
@@ -310,17 +335,19 @@ def close(
 ) -> Trained | None:
     """End an epoch: multiply the factor in, take the loss of the rows held out; return the best so far."""
     if standing.scale != 1.0:
-        trained.weights *= np.float32(standing.scale)
+        layer.multiply(standing.scale)
         standing.scale = 1.0
-    if not (np.isfinite(trained.bias).all() and _finite(trained.weights)):
+    trained.weights = layer.weights
+    if not (np.isfinite(trained.bias).all() and _finite(values_of(trained.weights))):
         raise DivergedError(_diverged(plan))
     found = None
     if judge is not None and watch.rows is not None and watch.loss is not None:
         found = watch.loss(judge.logits(trained, watch.rows))
-    standing.end(len(trained.bias), found)
+    several = judge is not None and judge.examples.sets is not None
+    standing.end(len(trained.bias), found, several=several)
     if watch.patience is not None:
         if standing.best == len(standing.epochs):
-            best = replace(trained, weights=trained.weights.copy(), bias=trained.bias.copy())
+            best = replace(trained, weights=copy_of(trained.weights), bias=trained.bias.copy())
         standing.over = len(standing.epochs) >= standing.best + watch.patience
     if watch.callback is not None and watch.callback(standing.epochs[-1]) is True:
         standing.over = True
@@ -330,9 +357,9 @@ def close(
 def keep(
     checkpoint: Checkpoint, plan: Plan, trained: Trained, standing: Standing, best: Trained | None
 ) -> None:
-    arrays = {"weights": trained.weights, "bias": trained.bias}
+    arrays = {"weights": values_of(trained.weights), "bias": trained.bias}
     if best is not None:
-        arrays |= {"best_weights": best.weights, "best_bias": best.bias}
+        arrays |= {"best_weights": values_of(best.weights), "best_bias": best.bias}
     checkpoint.save(arrays, training=plan.to_json(), standing=standing.to_json())
 
 
@@ -345,9 +372,9 @@ def resumed(checkpoint: Checkpoint, plan: Plan, trained: Trained) -> tuple[Stand
     for names in (("weights", "bias"), ("best_weights", "best_bias")):
         if names[0] in arrays:
             weights, bias = (np.array(arrays[name]) for name in names)
-            if weights.shape != trained.weights.shape or bias.shape != trained.bias.shape:
+            if weights.shape != values_of(trained.weights).shape or bias.shape != trained.bias.shape:
                 raise CheckpointError(f"{checkpoint.path}: its arrays do not fit the data")
-            found.append(replace(trained, weights=weights, bias=bias))
+            found.append(replace(trained, weights=with_values(trained.weights, weights), bias=bias))
     return Standing.from_json(checkpoint.state["standing"]), found[0], found[1] if len(found) > 1 else None
 
 
