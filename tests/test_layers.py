@@ -36,7 +36,7 @@ LAYERS = [
     ["streaming"],
     ["cautions", "explanation", "model", "arguments", "continuing"],
     ["classifier"],
-    ["answers"],
+    ["answers", "many"],
     ["report", "fasttext", "corpus"],
     ["ray", "client", "server"],
     ["screen", "cli"],

@@ -19,6 +19,7 @@ from logitext.logits import (
     summarize,
     top_k,
 )
+from logitext.many import predict_many
 from logitext.modelfile import ModelFileError
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "margin",
+    "predict_many",
     "sigmoid",
     "softmax",
     "summarize",

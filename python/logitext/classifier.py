@@ -23,7 +23,7 @@ from logitext.explanation import Explanation, Share
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts
 from logitext.gathering import Stream, gather, total_bytes
 from logitext.logits import argmax, softmax
-from logitext.model import Model, from_training
+from logitext.model import Model, from_training, logits_by
 from logitext.sources import are_paths, files_of
 from logitext.streaming import fit_stream
 from logitext.tables import read as read_table
@@ -442,6 +442,39 @@ class TextClassifier:
         self._fitted()
         return self.model_.logits(as_texts(texts), thread_count(self.threads))
 
+    def logit(self, texts: Any, label: Any) -> NDArray[np.float32]:
+        """Return the raw logit of one label, without computing the others.
+
+        A probability needs them all: take the label's column of `predict_proba` for that.
+
+        Parameters
+        ----------
+        texts : as for `logits`
+        label : a class
+
+        Returns
+        -------
+        float32 array, shape (n,)
+            That label's column of `logits`, the same bits.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `logits`, and if there is no such class.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> clf = lt.TextClassifier().fit(["good film", "bad film"] * 9, ["yes", "no"] * 9)
+        >>> bool(clf.logit(["good"], "yes")[0] > clf.logit(["good"], "no")[0])
+        True
+        """
+        self._fitted()
+        code = {name: i for i, name in enumerate(self.model_.classes)}.get(label)
+        if code is None:
+            raise ValueError(f"{label!r} is not a class of the model")
+        return logits_by([(self.model_, code)], as_texts(texts), thread_count(self.threads))[0][:, 0]
+
     def predict(self, texts: Any) -> NDArray[Any]:
         """Return the decision of each text: the class of its largest logit.
 
@@ -724,7 +757,7 @@ def load(path: str | os.PathLike[str], *, verify: bool | Literal["auto"] = "auto
     path : path
     verify : bool or "auto"
         "auto" checks the header, shapes and small arrays, and all of a file up to
-        16 MB; True reads and checks everything.
+        2 MB; True reads and checks everything.
 
     Returns
     -------
