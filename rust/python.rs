@@ -273,7 +273,7 @@ fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: usize) -> PyResul
 #[pyfunction]
 #[pyo3(name = "train", signature = (blocks, labels, row_weights, shares, order, *, learning_rate, l2, smoothing, z_loss, batch, seen, total,
     scale, weights, bias, threads, budget))]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn train_rows<'py>(
     py: Python<'py>,
     blocks: Vec<PyLists<'py>>,

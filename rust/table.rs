@@ -36,7 +36,8 @@ pub fn merge(first: (&[u64], &[u32]), second: (&[u64], &[u32])) -> (Vec<u64>, Ve
         let (hash, count) = match (one.peek().copied(), other.peek().copied()) {
             (None, None) => return (hashes, counts),
             (Some(a), Some(b)) if a.0 == b.0 => {
-                (one.next(), other.next());
+                one.next();
+                other.next();
                 (a.0, a.1.saturating_add(b.1))
             }
             (Some(a), b) if b.is_none_or(|b| a.0 < b.0) => {
