@@ -2,9 +2,9 @@
 
 From a list of texts to labels. Each set: one model of ours, one of each peer, predictions in
 turn for several rounds, the best round of each; CPU time of the calling thread, so that others at
-work on the machine count little. fastText's text preparation is not counted; its accuracy is not the
-matter here, only its speed, so it is trained as `benches.learner` does at its usual best. Also: the
-time of `import logitext`, and of a cold load with the first prediction.
+work on the machine count little. fastText's text preparation is not counted. Its speed does not depend on
+how well it was trained, so it is trained briefly (word pairs, 100 dimensions); accuracy is the matter of
+`benches.learner`. Also: the time of `import logitext`, and of a cold load with the first prediction.
 
 Needs the development data: LOGITEXT_DATA, by default ../shared/data.
 """

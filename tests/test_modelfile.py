@@ -259,8 +259,8 @@ def test_loading_without_verifying_does_not_grow_with_the_file(tmp_path: Path) -
     assert took[1] < 4 * took[0] + 0.002  # the sizes are 32-fold
 
 
-def test_auto_verifies_up_to_16_megabytes(tmp_path: Path) -> None:
-    for features, refused in ((400_000, True), (800_000, False)):
+def test_auto_verifies_up_to_2_megabytes(tmp_path: Path) -> None:
+    for features, refused in ((60_000, True), (120_000, False)):
         save(tmp_path / "m", *big_model(features))
         with open(tmp_path / "m", "r+b") as file:
             file.seek(features * 8 + 4000)  # in the weights
