@@ -1,6 +1,7 @@
 //! Counting n-grams: of one text, and of all texts.
 
-use crate::ngrams::{Block, Recipe, Scratch, Sink, ngrams};
+use crate::ngrams::{Block, Recipe};
+use crate::reader::Reader;
 use crate::real;
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
@@ -13,63 +14,81 @@ const SHARD_SHIFT: u32 = 64 - SHARDS.trailing_zeros();
 /// Occurrences of one n-gram in one text are counted up to this.
 pub const MOST: u32 = u16::MAX as u32;
 
+/// One distinct n-gram of a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Of the n-gram.
+    pub hash: u64,
+    /// How often.
+    pub count: u32,
+    /// Where the reader has more of it; kept from the first occurrence.
+    pub at: u32,
+}
+
 /// The distinct n-grams of one text with their counts, in order of first occurrence.
 pub struct Counter {
-    /// (hash, count, slot)
-    entries: Vec<(u64, u32, u32)>,
+    entries: Vec<Entry>,
+    /// `base` and the place of an entry, from 1; up to `base` a slot is free. To forget a
+    /// text, only `base` moves.
     slots: Vec<u32>,
+    base: u32,
 }
 
 impl Default for Counter {
     fn default() -> Self {
-        Self { entries: Vec::new(), slots: vec![0; 1024] }
+        Self { entries: Vec::new(), slots: vec![0; 1024], base: 0 }
     }
 }
 
 impl Counter {
-    /// Count one occurrence.
+    /// Count one occurrence; whether it is the first.
     #[inline(always)]
-    pub fn add(&mut self, hash: u64) {
+    pub fn add(&mut self, hash: u64, at: u32) -> bool {
+        let (entry, new) = self.place(hash, at);
+        entry.count = (entry.count + 1).min(MOST);
+        new
+    }
+
+    /// The entry of an n-gram, and whether it is new, with a count of 0.
+    #[inline(always)]
+    fn place(&mut self, hash: u64, at: u32) -> (&mut Entry, bool) {
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
-        loop {
-            match self.slots[slot] {
-                0 => break,
-                taken => {
-                    let entry = &mut self.entries[taken as usize - 1];
-                    if entry.0 == hash {
-                        entry.1 = (entry.1 + 1).min(MOST);
-                        return;
-                    }
-                }
+        while self.slots[slot] > self.base {
+            let rank = (self.slots[slot] - self.base - 1) as usize;
+            if self.entries[rank].hash == hash {
+                return (&mut self.entries[rank], false);
             }
             slot = (slot + 1) & mask;
         }
-        self.entries.push((hash, 1, slot as u32));
-        self.slots[slot] = self.entries.len() as u32;
+        let rank = self.entries.len();
+        self.entries.push(Entry { hash, count: 0, at });
+        self.slots[slot] = self.base + self.entries.len() as u32;
         if self.entries.len() * 2 > self.slots.len() {
             self.grow();
         }
+        (&mut self.entries[rank], true)
     }
 
     #[cold]
+    #[inline(never)]
     fn grow(&mut self) {
         let size = self.slots.len() * 4;
         self.slots.clear();
         self.slots.resize(size, 0);
-        for (rank, entry) in self.entries.iter_mut().enumerate() {
-            let mut slot = entry.0 as usize & (size - 1);
+        self.base = 0;
+        for (rank, entry) in self.entries.iter().enumerate() {
+            let mut slot = entry.hash as usize & (size - 1);
             while self.slots[slot] != 0 {
                 slot = (slot + 1) & (size - 1);
             }
-            entry.2 = slot as u32;
             self.slots[slot] = rank as u32 + 1;
         }
     }
 
-    /// (hash, count) of each distinct n-gram.
-    pub fn entries(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.entries.iter().map(|&(hash, count, _)| (hash, count))
+    /// Each distinct n-gram.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// Distinct n-grams so far.
@@ -82,52 +101,14 @@ impl Counter {
         self.entries.is_empty()
     }
 
-    /// Forget all, keep the memory unless it is out of proportion.
+    /// Forget all, keep the memory unless it is more than fits a cache.
     pub fn clear(&mut self) {
-        if self.slots.len() > 1 << 22 {
+        if self.slots.len() > 1 << 16 || self.base > u32::MAX / 2 {
             *self = Self::default();
             return;
         }
-        for entry in &self.entries {
-            self.slots[entry.2 as usize] = 0;
-        }
+        self.base += self.entries.len() as u32;
         self.entries.clear();
-    }
-}
-
-/// Counts of both blocks of one text.
-#[derive(Default)]
-pub struct TextCounts {
-    /// Token n-grams.
-    pub words: Counter,
-    /// Character n-grams.
-    pub chars: Counter,
-}
-
-impl TextCounts {
-    /// Count the n-grams of `text`, forgetting those of the text before.
-    pub fn read(&mut self, text: &str, recipe: &Recipe, scratch: &mut Scratch) {
-        self.words.clear();
-        self.chars.clear();
-        ngrams(text, recipe, scratch, self);
-    }
-
-    /// The counter of one block.
-    pub fn block(&self, block: Block) -> &Counter {
-        match block {
-            Block::Words => &self.words,
-            Block::Chars => &self.chars,
-        }
-    }
-}
-
-impl Sink for TextCounts {
-    #[inline(always)]
-    fn ngram(&mut self, block: Block, hash: u64, _: impl FnOnce() -> String) {
-        match block {
-            Block::Words => self.words.add(hash),
-            Block::Chars => self.chars.add(hash),
-        }
     }
 }
 
@@ -200,12 +181,12 @@ pub fn count(
     let ranges = row_ranges(texts.offsets(), 1 << 18);
     let mut parts: Vec<Parts> = ranges.iter().map(|_| Parts::default()).collect();
     let work: Vec<_> = ranges.into_iter().zip(parts.iter_mut()).collect();
-    let fresh = || (TextCounts::default(), Scratch::default());
-    share(threads, work, fresh, |(counts, scratch), (range, parts)| {
+    let fresh = || Reader::new(*recipe, texts.bytes());
+    share(threads, work, fresh, |reader, (range, parts)| {
         for row in range {
-            counts.read(texts.row(row), recipe, scratch);
+            reader.read(texts.row(row));
             let before: [usize; SHARDS] = std::array::from_fn(|s| parts[s].hashes.len());
-            for (hash, count) in counts.block(block).entries() {
+            for &Entry { hash, count, .. } in reader.block(block).counter.entries() {
                 let part = &mut parts[(hash >> SHARD_SHIFT) as usize];
                 part.hashes.push(hash);
                 part.counts.push(count as u16);
@@ -223,7 +204,7 @@ pub fn count(
 
 /// The smallest document frequency, from `least` up, from which on there is room for all n-grams.
 fn frequency_to_keep(shards: &[Shard], least: u32, room: Room) -> u32 {
-    let entries = shards.iter().flat_map(|shard| &shard.seen.entries).map(|entry| entry.1);
+    let entries = shards.iter().flat_map(|shard| &shard.seen.entries).map(|entry| entry.count);
     let least = least.max(1);
     let mut kept: Vec<u32> = entries.filter(|&df| df >= least).collect();
     kept.sort_unstable_by_key(|&df| std::cmp::Reverse(df));
@@ -242,7 +223,7 @@ fn frequency_to_keep(shards: &[Shard], least: u32, room: Room) -> u32 {
 #[derive(Default)]
 struct Shard {
     s: usize,
-    /// (hash, document frequency)
+    /// Their counts are document frequencies.
     seen: Counter,
     first_row: Vec<u32>,
     /// Of each occurrence, which n-gram it is.
@@ -269,11 +250,13 @@ impl Shard {
             let mut hashes = part.hashes.iter();
             for &length in &part.lengths {
                 for &hash in hashes.by_ref().take(length as usize) {
-                    let (rank, new) = self.seen.rank(hash);
+                    let next = self.seen.len() as u32;
+                    let (entry, new) = self.seen.place(hash, next);
+                    entry.count += 1;
+                    self.ranks.push(entry.at);
                     if new {
                         self.first_row.push(row);
                     }
-                    self.ranks.push(rank);
                 }
                 row += 1;
             }
@@ -281,7 +264,7 @@ impl Shard {
     }
 
     fn kept(&self, least: u32) -> impl Iterator<Item = u32> + '_ {
-        let kept = move |&rank: &u32| self.seen.entries[rank as usize].1 >= least;
+        let kept = move |&rank: &u32| self.seen.entries[rank as usize].count >= least;
         (0..self.seen.len() as u32).filter(kept)
     }
 
@@ -290,12 +273,12 @@ impl Shard {
     fn sort(&self, parts: &[Parts], rows: usize, least: u32, place: Place) -> Vec<f32> {
         let entry = |rank: u32| self.seen.entries[rank as usize];
         let mut order: Vec<u32> = self.kept(least).collect();
-        order.sort_unstable_by_key(|&rank| entry(rank).0);
+        order.sort_unstable_by_key(|&rank| entry(rank).hash);
         const DROPPED: u32 = u32::MAX;
         let mut sorted = vec![DROPPED; self.seen.len()];
         for (at, &rank) in order.iter().enumerate() {
             sorted[rank as usize] = place.first.0 + at as u32;
-            (place.hashes[at], place.document_frequency[at]) = (entry(rank).0, entry(rank).1);
+            (place.hashes[at], place.document_frequency[at]) = (entry(rank).hash, entry(rank).count);
             place.first_row[at] = self.first_row[rank as usize];
         }
         let mut dropped = vec![0.0; rows];
@@ -330,7 +313,7 @@ pub fn sublinear(count: u32) -> f32 {
 /// All shards in order; they are independent.
 fn join(parts: &[Parts], shards: Vec<Shard>, rows: usize, least: u32, threads: usize) -> BlockFeatures {
     let sizes = |shard: &Shard| {
-        let occurrences = shard.kept(least).map(|rank| shard.seen.entries[rank as usize].1 as usize);
+        let occurrences = shard.kept(least).map(|rank| shard.seen.entries[rank as usize].count as usize);
         (shard.kept(least).count(), occurrences.sum::<usize>())
     };
     let sizes: Vec<(usize, usize)> = shards.iter().map(sizes).collect();
@@ -386,35 +369,21 @@ pub fn cut<'a, T>(rest: &mut &'a mut [T], size: usize) -> &'a mut [T] {
     own
 }
 
-impl Counter {
-    /// Count one occurrence without bound; which distinct hash is it, and is it new?
-    #[inline(always)]
-    fn rank(&mut self, hash: u64) -> (u32, bool) {
-        let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
-        while self.slots[slot] != 0 {
-            let rank = self.slots[slot] - 1;
-            if self.entries[rank as usize].0 == hash {
-                self.entries[rank as usize].1 += 1;
-                return (rank, false);
-            }
-            slot = (slot + 1) & mask;
-        }
-        let rank = self.entries.len() as u32;
-        self.entries.push((hash, 1, slot as u32));
-        self.slots[slot] = rank + 1;
-        if self.entries.len() * 2 > self.slots.len() {
-            self.grow();
-        }
-        (rank, true)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ngrams::{Sink, ngrams};
     use crate::text::Rule;
     use std::collections::BTreeMap;
+
+    struct Add<'a>(Block, &'a mut BTreeMap<u64, u32>);
+    impl Sink for Add<'_> {
+        fn ngram(&mut self, block: Block, hash: u64, _: impl FnOnce() -> String) {
+            if block == self.0 {
+                *self.1.entry(hash).or_default() += 1;
+            }
+        }
+    }
 
     const TEXTS: [&str; 5] = ["a b a", "", "b c", "a a a a", "the cat, the dog 新手机"];
     const RECIPE: Recipe = Recipe { rule: Rule::Unicode, words: Some((1, 2)), chars: Some((2, 4)) };
@@ -433,9 +402,9 @@ mod tests {
         for block in [Block::Words, Block::Chars] {
             let mut naive: BTreeMap<u64, Vec<(usize, u32)>> = BTreeMap::new();
             for (row, text) in TEXTS.iter().enumerate() {
-                let mut counts = TextCounts::default();
-                counts.read(text, &RECIPE, &mut Scratch::default());
-                for (hash, count) in counts.block(block).entries() {
+                let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
+                ngrams(text, &RECIPE, &mut Add(block, &mut counts));
+                for (hash, count) in counts {
                     naive.entry(hash).or_default().push((row, count));
                 }
             }
@@ -488,12 +457,13 @@ mod tests {
         let mut counter = Counter::default();
         for round in 0..3u64 {
             for hash in 0..10_000u64 {
-                counter.add(hash * 1024 + round);
+                assert!(counter.add(hash * 1024 + round, 0));
             }
             assert_eq!(counter.len(), 10_000);
             counter.clear();
         }
-        (0..100_000).for_each(|_| counter.add(7));
-        assert_eq!(counter.entries().collect::<Vec<_>>(), [(7, MOST)]);
+        (0..100_000).for_each(|at| assert_eq!(counter.add(7, at + 5), at == 0));
+        let entry = counter.entries()[0];
+        assert_eq!((counter.len(), entry.hash, entry.count, entry.at), (1, 7, MOST, 5));
     }
 }

@@ -5,9 +5,10 @@
 //! counts in the norm as one seen in a single text, so that text the model
 //! knows little of moves the logits little.
 
-use crate::count::{SHARDS, TextCounts, cut, sublinear};
+use crate::count::{SHARDS, cut, sublinear};
 use crate::kernel;
-use crate::ngrams::{Block, Recipe, Scratch};
+use crate::ngrams::{Block, Recipe};
+use crate::reader::{PASSING, Reader, Side};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
 use crate::support::Weights;
@@ -139,143 +140,321 @@ pub struct Layer<'a> {
     pub bias: &'a [f32],
 }
 
-/// One n-gram of a text: its hash, its weight row if known, and its value.
+/// One n-gram of a text.
 #[derive(Clone, Copy, Debug)]
 pub struct Feature {
     /// As `ngrams` made it.
     pub hash: u64,
-    /// Row of the weights.
+    /// Row of the weights, if it is known.
     pub row: Option<u32>,
-    /// Before the block is brought to norm 1.
-    raw: f32,
+    /// After the block was brought to norm 1.
+    pub value: f32,
 }
 
-/// What a thread keeps from text to text.
+/// What a model knows of an n-gram.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Row of the weights, or `UNKNOWN`.
+    row: u32,
+    idf: f32,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+
+/// What a model knows of the n-grams of one block of a [`Reader`], in the same order.
 #[derive(Default)]
-struct Reader {
-    counts: TextCounts,
-    scratch: Scratch,
-    features: Vec<Feature>,
+struct Knowledge {
+    kept: Vec<Known>,
+    passing: Vec<Known>,
 }
 
 /// `Layer` with what is computed once a call.
 struct Prepared<'l, 'a> {
     layer: &'l Layer<'a>,
+    /// The one class that is asked for.
+    class: Option<usize>,
     idf: Idf,
     sublinear: Sublinear,
 }
 
-/// Texts, which of them, memory, and where their logits go.
-type Asked<'p, 'l, 'a, 'o> =
-    (&'p Prepared<'l, 'a>, Texts<'p>, std::ops::Range<usize>, &'o mut Reader, &'o mut [f32], &'o mut [f32]);
+/// What a thread keeps from text to text for one layer.
+#[derive(Default)]
+struct Memory {
+    /// The reader's age when `knowledge` was begun.
+    age: u64,
+    /// Of each table.
+    knowledge: Vec<Knowledge>,
+    /// Weight row, or `UNKNOWN`, and value before the norm, of each n-gram of a block.
+    features: Vec<(u32, f32)>,
+    sums: Vec<f32>,
+}
+
+/// Layers that one reader serves, by their places in a list of layers.
+struct Group {
+    recipe: Recipe,
+    layers: Vec<usize>,
+}
+
+/// What a thread keeps from text to text: a reader of each group, a memory of each layer.
+struct Desk {
+    readers: Vec<Reader>,
+    memories: Vec<Memory>,
+}
+
+/// Layers and their groups, texts, which of them, memory, and where the logits of each layer go.
+type Asked<'p, 'l, 'a, 'o> = (
+    (&'p [Prepared<'l, 'a>], &'p [Group]),
+    Texts<'p>,
+    std::ops::Range<usize>,
+    &'o mut Desk,
+    Vec<&'o mut [f32]>,
+);
 
 kernel!(Rows<'p, 'l, 'a, 'o; ;>(Asked<'p, 'l, 'a, 'o>) -> () = Prepared::rows);
 
 impl<'l, 'a> Prepared<'l, 'a> {
-    /// The n-grams of one block of the text just counted, looked up; their inverse norm.
+    fn new(layer: &'l Layer<'a>, class: Option<usize>, texts: usize) -> Self {
+        // The table of logarithms pays only for many texts; the values are the same.
+        let small = if texts > 100 { 1 << 12 } else { 16 };
+        Self { layer, class, idf: Idf::new(layer.documents, small), sublinear: Sublinear::new() }
+    }
+
+    /// How many logits a text has.
+    fn width(&self) -> usize {
+        if self.class.is_some() { 1 } else { self.layer.bias.len() }
+    }
+
+    /// Look n-grams up.
     ///
-    /// In stages over all n-grams of the text, so that many cache misses are
-    /// under way at once.
+    /// In stages over all of them, so that many cache misses are under way at once.
     #[inline(always)]
-    fn look_up(&self, which: usize, reader: &mut Reader) -> f32 {
-        let (block, table) = &self.layer.tables[which];
-        let classes = self.layer.bias.len();
+    fn look_up(&self, which: usize, hashes: &[u64], known: &mut Vec<Known>) {
+        let (_, table) = &self.layer.tables[which];
         let first: usize = self.layer.tables[..which].iter().map(|(_, t)| t.hashes.len()).sum();
         let bits = bucket_bits(table.hashes.len());
-        let features = &mut reader.features;
-        features.clear();
-        for (hash, count) in reader.counts.block(*block).entries() {
+        let new = known.len();
+        for &hash in hashes {
             prefetch(table.buckets, bucket(hash, bits));
-            features.push(Feature { hash, row: None, raw: self.sublinear.get(count) });
         }
-        for feature in features.iter() {
-            let begin = table.buckets.get(bucket(feature.hash, bits)).copied().unwrap_or(0);
+        for &hash in hashes {
+            let begin = table.buckets.get(bucket(hash, bits)).copied().unwrap_or(0);
             prefetch(table.hashes, begin as usize);
+            prefetch(table.hashes, begin as usize + 7);
         }
-        for feature in features.iter_mut() {
-            feature.row = table.find(feature.hash, bits);
-            if let Some(row) = feature.row {
-                prefetch(table.document_frequency, row as usize);
-                self.layer.weights.ask(first + row as usize, classes, false);
+        for &hash in hashes {
+            let row = table.find(hash, bits).unwrap_or(UNKNOWN);
+            prefetch(table.document_frequency, row as usize);
+            known.push(Known { row, idf: 0.0 });
+        }
+        for known in &mut known[new..] {
+            // What is unknown counts as seen in one text.
+            let df = table.document_frequency.get(known.row as usize).copied().unwrap_or(1);
+            known.idf = self.idf.get(df);
+            if known.row != UNKNOWN {
+                known.row += first as u32;
             }
         }
-        if let Weights::Kept { .. } = self.layer.weights {
-            for row in features.iter().filter_map(|feature| feature.row) {
-                self.layer.weights.ask(first + row as usize, classes, true);
-            }
+    }
+
+    /// The n-grams of one block of the text just read, with their values; their inverse norm.
+    #[inline(always)]
+    fn weigh(&self, which: usize, side: &Side, memory: &mut Memory) -> f32 {
+        let Knowledge { kept, passing } = &mut memory.knowledge[which];
+        if kept.len() < side.kept.len() {
+            self.look_up(which, &side.kept[kept.len()..], kept);
         }
+        passing.clear();
+        self.look_up(which, &side.passing, passing);
+        let (classes, class) = (self.layer.bias.len(), self.class.unwrap_or(0));
+        let lines = self.width().div_ceil(16).min(4);
         let mut squares = 0.0f64;
-        for feature in features.iter_mut() {
-            let df = match feature.row {
-                Some(row) => table.document_frequency.get(row as usize).copied().unwrap_or(1),
-                None => 1,
+        memory.features.clear();
+        memory.features.extend(side.counter.entries().iter().map(|entry| {
+            let (list, at) = match entry.at & PASSING {
+                0 => (&*kept, entry.at),
+                _ => (&*passing, entry.at ^ PASSING),
             };
-            feature.raw *= self.idf.get(df);
-            squares += f64::from(feature.raw) * f64::from(feature.raw);
-            feature.row = feature.row.map(|row| row + first as u32);
-        }
+            let Known { row, idf } = list[at as usize];
+            match self.layer.weights {
+                Weights::Dense(weights) => {
+                    for line in 0..lines {
+                        prefetch(weights, row as usize * classes + class + 16 * line);
+                    }
+                }
+                kept => kept.ask(row as usize, classes, false),
+            }
+            let raw = self.sublinear.get(entry.count) * idf;
+            squares += f64::from(raw) * f64::from(raw);
+            (row, raw)
+        }));
         inverse_norm(squares)
     }
 
     /// Logits of some of the texts.
     #[inline(always)]
-    fn rows(_: impl Cpu, (prepared, texts, rows, reader, sums, out): Asked<'_, 'l, 'a, '_>) {
-        for (row, out) in rows.zip(out.chunks_exact_mut(sums.len())) {
-            prepared.logits_of(texts.row(row), reader, sums, out);
+    fn rows(_: impl Cpu, ((all, groups), texts, rows, desk, mut out): Asked<'_, 'l, 'a, '_>) {
+        for row in rows {
+            for (group, reader) in groups.iter().zip(&mut desk.readers) {
+                reader.read(texts.row(row));
+                for &at in &group.layers {
+                    let own = cut(&mut out[at], all[at].width());
+                    all[at].logits_of(reader, &mut desk.memories[at], own);
+                }
+            }
         }
     }
 
+    /// Logits of the text just read.
     #[inline(always)]
-    fn logits_of(&self, text: &str, reader: &mut Reader, sums: &mut [f32], out: &mut [f32]) {
-        let Layer { recipe, tables, weights, bias, .. } = self.layer;
-        reader.counts.read(text, recipe, &mut reader.scratch);
-        out.copy_from_slice(bias);
-        for which in 0..tables.len() {
-            let scale = self.look_up(which, reader);
-            sums.fill(0.0);
-            for feature in &reader.features {
-                let Some(row) = feature.row else { continue };
-                weights.add(row as usize, feature.raw, sums);
+    fn logits_of(&self, reader: &Reader, memory: &mut Memory, out: &mut [f32]) {
+        let Layer { tables, bias, .. } = self.layer;
+        memory.follow(reader, tables.len());
+        let class = self.class.unwrap_or(0);
+        out.copy_from_slice(&bias[class..class + out.len()]);
+        for (which, (block, _)) in tables.iter().enumerate() {
+            let scale = self.weigh(which, reader.block(*block), memory);
+            let Memory { features, sums, .. } = &mut *memory;
+            let weights = match self.layer.weights {
+                Weights::Dense(weights) if out.len() <= 32 => weights,
+                weights if self.class.is_some() => {
+                    let own = |&(row, raw): &(u32, f32)| raw * weights.of(row as usize, class, bias.len());
+                    out[0] += features.iter().map(own).sum::<f32>() * scale;
+                    continue;
+                }
+                weights => {
+                    add_many(weights, features, scale, sums, out);
+                    continue;
+                }
+            };
+            // A few classes at a time.
+            let (mut rest, mut class) = (&mut *out, class);
+            while !rest.is_empty() {
+                let step = if rest.len() >= 16 { 16 } else { rest.len().min(8) };
+                let own = cut(&mut rest, step);
+                let place = (bias.len(), class);
+                match step {
+                    1 => add::<1>(weights, features, scale, place, own),
+                    2 => add::<2>(weights, features, scale, place, own),
+                    3 => add::<3>(weights, features, scale, place, own),
+                    4 => add::<4>(weights, features, scale, place, own),
+                    5 => add::<5>(weights, features, scale, place, own),
+                    6 => add::<6>(weights, features, scale, place, own),
+                    7 => add::<7>(weights, features, scale, place, own),
+                    8 => add::<8>(weights, features, scale, place, own),
+                    _ => add::<16>(weights, features, scale, place, own),
+                }
+                class += step;
             }
-            out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out += sum * scale);
         }
     }
 }
 
-impl Layer<'_> {
-    fn prepare(&self, texts: usize) -> Prepared<'_, '_> {
-        // The table of logarithms pays only for many texts; the values are the same.
-        let small = if texts > 100 { 1 << 12 } else { 16 };
-        Prepared { layer: self, idf: Idf::new(self.documents, small), sublinear: Sublinear::new() }
-    }
-
-    /// Logits (texts, classes) of all texts.
-    pub fn logits(&self, level: Level, texts: Texts, threads: usize) -> Vec<f32> {
-        let classes = self.bias.len();
-        let mut out = vec![0.0; texts.len() * classes];
-        let prepared = self.prepare(texts.len());
-        let mut rest = &mut out[..];
-        let mut work = Vec::new();
-        for range in row_ranges(texts.offsets(), 1 << 16) {
-            let own = cut(&mut rest, range.len() * classes);
-            work.push((range, own));
+/// Add values × weights, of few classes from one on: sums stay in registers.
+#[inline(always)]
+fn add<const CLASSES: usize>(
+    weights: &[f32],
+    features: &[(u32, f32)],
+    scale: f32,
+    (classes, class): (usize, usize),
+    out: &mut [f32],
+) {
+    let mut sums = [0.0; CLASSES];
+    for &(row, raw) in features {
+        let rest = weights.get(row as usize * classes + class..);
+        if let Some(weights) = rest.and_then(<[f32]>::first_chunk::<CLASSES>) {
+            for k in 0..CLASSES {
+                sums[k] += raw * weights[k];
+            }
         }
-        let fresh = || (Reader::default(), vec![0.0; classes]);
-        share(threads, work, fresh, |(reader, sums), (range, own)| {
-            dispatch(level, Rows((&prepared, texts, range, reader, &mut sums[..], own)));
-        });
-        out
     }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * scale);
+}
 
+/// The same, of many classes, in any form of weights.
+#[inline(always)]
+fn add_many(weights: Weights, features: &[(u32, f32)], scale: f32, sums: &mut Vec<f32>, out: &mut [f32]) {
+    sums.clear();
+    sums.resize(out.len(), 0.0);
+    if let Weights::Kept { .. } = weights {
+        for &(row, _) in features {
+            weights.ask(row as usize, out.len(), true);
+        }
+    }
+    for &(row, raw) in features {
+        weights.add(row as usize, raw, sums);
+    }
+    for (out, &sum) in out.iter_mut().zip(&*sums) {
+        *out += sum * scale;
+    }
+}
+
+impl Memory {
+    /// Void what is known when the reader forgot.
+    #[inline(always)]
+    fn follow(&mut self, reader: &Reader, tables: usize) {
+        if self.age != reader.age() || self.knowledge.len() != tables {
+            self.age = reader.age();
+            self.knowledge.clear();
+            self.knowledge.resize_with(tables, Knowledge::default);
+        }
+    }
+}
+
+/// Logits (texts, classes) of all texts by each of the layers, or of one class of each.
+///
+/// Layers whose recipes go together share the reading.
+pub fn logits(
+    level: Level,
+    layers: &[(Layer, Option<usize>)],
+    texts: Texts,
+    threads: usize,
+) -> Vec<Vec<f32>> {
+    let all: Vec<Prepared> =
+        layers.iter().map(|(layer, class)| Prepared::new(layer, *class, texts.len())).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, (layer, _)) in layers.iter().enumerate() {
+        let fits = |group: &&mut Group| group.recipe.and(layer.recipe).is_some();
+        match groups.iter_mut().find(fits) {
+            Some(group) => {
+                group.recipe = group.recipe.and(layer.recipe).unwrap_or(layer.recipe);
+                group.layers.push(at);
+            }
+            None => groups.push(Group { recipe: layer.recipe, layers: vec![at] }),
+        }
+    }
+    let mut out: Vec<Vec<f32>> = all.iter().map(|one| vec![0.0; texts.len() * one.width()]).collect();
+    let mut rests: Vec<&mut [f32]> = out.iter_mut().map(|own| &mut own[..]).collect();
+    let mut work = Vec::new();
+    for range in row_ranges(texts.offsets(), 1 << 16) {
+        let own = |(rest, one): (&mut _, &Prepared)| cut(rest, range.len() * one.width());
+        let own: Vec<&mut [f32]> = rests.iter_mut().zip(&all).map(own).collect();
+        work.push((range, own));
+    }
+    let fresh = || Desk {
+        readers: groups.iter().map(|group| Reader::new(group.recipe, texts.bytes())).collect(),
+        memories: all.iter().map(|_| Memory::default()).collect(),
+    };
+    share(threads, work, fresh, |desk, (range, own)| {
+        dispatch(level, Rows(((&all, &groups), texts, range, desk, own)));
+    });
+    out
+}
+
+impl Layer<'_> {
     /// Each distinct n-gram of one text, with its value after the norm.
-    pub fn features(&self, text: &str) -> Vec<(Feature, f32)> {
-        let prepared = self.prepare(1);
-        let mut reader = Reader::default();
-        reader.counts.read(text, &self.recipe, &mut reader.scratch);
+    pub fn features(&self, text: &str) -> Vec<Feature> {
+        let prepared = Prepared::new(self, None, 1);
+        let (mut reader, mut memory) = (Reader::new(self.recipe, text.len()), Memory::default());
+        reader.read(text);
+        memory.follow(&reader, self.tables.len());
         let mut all = Vec::new();
-        for which in 0..self.tables.len() {
-            let scale = prepared.look_up(which, &mut reader);
-            all.extend(reader.features.iter().map(|&feature| (feature, feature.raw * scale)));
+        for (which, (block, _)) in self.tables.iter().enumerate() {
+            let side = reader.block(*block);
+            let scale = prepared.weigh(which, side, &mut memory);
+            all.extend(side.counter.entries().iter().zip(&memory.features).map(|(entry, &(row, raw))| {
+                let row = (row != UNKNOWN).then_some(row);
+                Feature { hash: entry.hash, row, value: raw * scale }
+            }));
         }
         all
     }

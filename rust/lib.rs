@@ -24,6 +24,7 @@ pub mod passes;
 #[cfg(feature = "python")]
 mod python;
 pub mod rank;
+pub mod reader;
 pub mod real;
 pub mod records;
 pub mod simd;

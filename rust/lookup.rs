@@ -3,8 +3,9 @@
 //! For rows that must not decide what is known: a validation set, later chunks of a stream, texts a
 //! model goes on learning from.
 
-use crate::count::{SHARDS, TextCounts, cut, sublinear};
-use crate::ngrams::{Block, Recipe, Scratch};
+use crate::count::{Entry, SHARDS, cut, sublinear};
+use crate::ngrams::{Block, Recipe};
+use crate::reader::Reader;
 use crate::table::{Table, bucket_bits};
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
@@ -39,13 +40,13 @@ pub fn look_up(texts: Texts, recipe: &Recipe, block: Block, table: Table, thread
     let ranges = row_ranges(texts.offsets(), 1 << 18);
     let mut parts: Vec<Parts> = ranges.iter().map(|_| Parts::default()).collect();
     let work: Vec<_> = ranges.into_iter().zip(parts.iter_mut()).collect();
-    let fresh = || (TextCounts::default(), Scratch::default());
-    share(threads, work, fresh, |(counts, scratch), (range, (parts, dropped))| {
+    let fresh = || Reader::new(*recipe, texts.bytes());
+    share(threads, work, fresh, |reader, (range, (parts, dropped))| {
         for row in range {
-            counts.read(texts.row(row), recipe, scratch);
+            reader.read(texts.row(row));
             let before: [usize; SHARDS] = std::array::from_fn(|s| parts[s].indices.len());
             let mut unknown = 0.0;
-            for (hash, count) in counts.block(block).entries() {
+            for &Entry { hash, count, .. } in reader.block(block).counter.entries() {
                 match table.find(hash, bits) {
                     Some(index) => {
                         let part = &mut parts[(hash >> (64 - SHARDS.trailing_zeros())) as usize];

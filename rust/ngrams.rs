@@ -26,6 +26,13 @@ impl Recipe {
             Block::Chars => Self { words: None, ..self },
         }
     }
+
+    /// The recipe that makes the n-grams of both, if one can.
+    pub fn and(self, other: Self) -> Option<Self> {
+        let fit = |a: Option<_>, b: Option<_>| a == b || a.is_none() || b.is_none();
+        let both = self.rule == other.rule && fit(self.words, other.words) && fit(self.chars, other.chars);
+        both.then(|| Self { words: self.words.or(other.words), chars: self.chars.or(other.chars), ..self })
+    }
 }
 
 /// Longest n-gram of either block.
@@ -80,99 +87,113 @@ fn hash_token(bytes: &[u8]) -> u64 {
     fold(h ^ last, PI[2])
 }
 
+/// [`hash_token`] of fewer than 16 bytes, as one number.
+#[inline(always)]
+fn hash_key(key: u128, length: usize) -> u64 {
+    let h = fold(PI[0] ^ (length as u64).wrapping_mul(PI[1]) ^ key as u64, PI[2]);
+    if length < 8 { h } else { fold(h ^ (key >> 64) as u64, PI[2]) }
+}
+
+/// The hash of a token, of which those of its runs are made.
+#[inline(always)]
+pub fn hash_of(token: &Token) -> u64 {
+    if token.key != 0 { hash_key(token.key, token.bytes.len()) } else { hash_token(token.bytes) }
+}
+
 /// A text, 64 bits, for telling equal texts: not a feature.
 pub fn fingerprint(text: &[u8]) -> u64 {
     finish(hash_token(text))
 }
 
-/// What is kept between texts so that none allocates.
-#[derive(Default)]
-pub struct Scratch {
-    folded: String,
-    word: Vec<u32>,
-    recent: [u64; LONGEST],
-    names: Vec<String>,
-}
-
 /// Where n-grams go.
 pub trait Sink {
-    /// One occurrence of an n-gram; `name` spells it, for those who want to know.
+    /// One occurrence of an n-gram; `name` spells it.
     fn ngram(&mut self, block: Block, hash: u64, name: impl FnOnce() -> String);
-    /// Whether `name` will be called: spelling costs a copy of each token.
-    const NAMES: bool = false;
 }
 
-/// Give `sink` each n-gram occurrence of `text`, in the order of the text.
-pub fn ngrams<S: Sink>(text: &str, recipe: &Recipe, scratch: &mut Scratch, sink: &mut S) {
-    let Scratch { folded, word, recent, names } = scratch;
-    let mut count = 0;
-    word.clear();
-    names.clear();
-    tokenize(text, recipe.rule, folded, |token| {
-        if let Some(range) = recipe.words {
-            recent[count % LONGEST] = hash_token(token.text.as_bytes());
-            if S::NAMES {
-                names.push(token.text.to_owned());
-            }
-            count += 1;
-            word_ngrams(range, recent, count, names, sink);
+/// Give `sink` each n-gram occurrence of `text`, in the order of the text, with its name.
+///
+/// `reader.rs` does the same without names, quicker; a test holds the two against each other.
+pub fn ngrams(text: &str, recipe: &Recipe, sink: &mut impl Sink) {
+    let (mut names, mut recent, mut word) = (Vec::new(), Recent::default(), Vec::new());
+    let mut folded = String::new();
+    tokenize(text, recipe.rule, &mut folded, |token| {
+        let text = String::from_utf8_lossy(token.bytes);
+        if !(token.joined && token.kind == Kind::Unspaced) {
+            end_word(&mut word, recipe, sink);
         }
-        if let Some(range) = recipe.chars {
-            let Token { text, kind, joined } = token;
-            let continues = joined && kind == Kind::Unspaced;
-            if !continues {
-                char_ngrams(range, word, sink);
-                word.clear();
-            }
-            match kind {
-                Kind::Unspaced => word.extend(text.chars().map(u32::from)),
-                Kind::Word | Kind::Symbol => {
-                    word.extend(text.chars().map(u32::from));
-                    char_ngrams(range, word, sink);
-                    word.clear();
-                }
-            }
+        if let Some(range) = recipe.words {
+            names.push(text.to_string());
+            recent.push(hash_of(&token));
+            recent.ngrams(range, |hash, n| {
+                sink.ngram(Block::Words, hash, || names[names.len() - n..].join(" "));
+            });
+        }
+        word.extend(text.chars().map(u32::from));
+        if token.kind != Kind::Unspaced {
+            end_word(&mut word, recipe, sink);
         }
     });
+    end_word(&mut word, recipe, sink);
+}
+
+fn end_word(word: &mut Vec<u32>, recipe: &Recipe, sink: &mut impl Sink) {
     if let Some(range) = recipe.chars {
-        char_ngrams(range, word, sink);
+        char_ngrams(range, mark(word), |hash, run| {
+            sink.ngram(Block::Chars, hash, || run.iter().filter_map(|&c| char::from_u32(c)).collect());
+        });
     }
+    word.clear();
 }
 
-/// The token n-grams that end at the newest of `count` tokens.
-#[inline(always)]
-fn word_ngrams<S: Sink>(
-    (shortest, longest): (usize, usize),
-    recent: &[u64; LONGEST],
+/// The hashes of the tokens last read.
+#[derive(Default)]
+pub struct Recent {
+    hashes: [u64; LONGEST],
     count: usize,
-    names: &[String],
-    sink: &mut S,
-) {
-    for n in shortest..=longest.min(count) {
-        let mut h = PI[3] ^ n as u64;
-        for back in (1..=n).rev() {
-            h = fold(h ^ recent[(count - back) % LONGEST], PI[4]);
+}
+
+impl Recent {
+    /// One more token.
+    #[inline(always)]
+    pub fn push(&mut self, hash: u64) {
+        self.hashes[self.count % LONGEST] = hash;
+        self.count += 1;
+    }
+
+    /// The token n-grams that end at the newest: hash and length.
+    #[inline(always)]
+    pub fn ngrams(&self, (shortest, longest): (usize, usize), mut emit: impl FnMut(u64, usize)) {
+        for n in shortest..=longest.min(self.count) {
+            let mut h = PI[3] ^ n as u64;
+            for back in (1..=n).rev() {
+                h = fold(h ^ self.hashes[(self.count - back) % LONGEST], PI[4]);
+            }
+            emit(finish(h), n);
         }
-        sink.ngram(Block::Words, finish(h), || names[count - n..].join(" "));
     }
 }
 
-/// The character n-grams of one word, both ends marked by a space.
-#[inline(always)]
-fn char_ngrams<S: Sink>((shortest, longest): (usize, usize), word: &mut Vec<u32>, sink: &mut S) {
-    if word.is_empty() {
-        return;
+/// Mark both ends of a word by a space; nothing stays nothing.
+pub fn mark(word: &mut Vec<u32>) -> &[u32] {
+    if !word.is_empty() {
+        word.insert(0, 32);
+        word.push(32);
     }
-    word.insert(0, 32);
-    word.push(32);
-    for begin in 0..word.len() {
+    word
+}
+
+/// The character n-grams of one word whose ends are marked: hash and characters.
+#[inline(always)]
+pub fn char_ngrams((shortest, longest): (usize, usize), marked: &[u32], mut emit: impl FnMut(u64, &[u32])) {
+    for begin in 0..marked.len() {
+        let rest = &marked[begin..];
         let mut h = PI[5];
-        for (n, &c) in word[begin..].iter().take(longest).enumerate() {
+        for (n, &c) in rest.iter().take(longest).enumerate() {
             h = (h ^ u64::from(c)).wrapping_mul(PI[1]);
             // A lone end mark says nothing.
             if n + 1 >= shortest && !(n == 0 && c == 32) {
-                let spell = || word[begin..=begin + n].iter().filter_map(|&c| char::from_u32(c)).collect();
-                sink.ngram(Block::Chars, finish(h ^ (n as u64 + 1)), spell);
+                emit(finish(h ^ (n as u64 + 1)), &rest[..=n]);
             }
         }
     }
@@ -184,7 +205,6 @@ mod tests {
 
     struct Names(Vec<(Block, String)>);
     impl Sink for Names {
-        const NAMES: bool = true;
         fn ngram(&mut self, block: Block, _: u64, name: impl FnOnce() -> String) {
             self.0.push((block, name()));
         }
@@ -193,7 +213,7 @@ mod tests {
     fn names(text: &str, words: Option<(usize, usize)>, chars: Option<(usize, usize)>) -> Vec<String> {
         let mut sink = Names(Vec::new());
         let recipe = Recipe { rule: Rule::Unicode, words, chars };
-        ngrams(text, &recipe, &mut Scratch::default(), &mut sink);
+        ngrams(text, &recipe, &mut sink);
         sink.0.into_iter().map(|(_, name)| name).collect()
     }
 
@@ -224,8 +244,7 @@ mod tests {
         }
         let mut sink = Hashes(Vec::new());
         let recipe = Recipe { rule: Rule::Unicode, words: Some((1, 3)), chars: Some((1, 5)) };
-        let mut scratch = Scratch::default();
-        ngrams("ab ba abab b a longerthaneight longerthaneighs", &recipe, &mut scratch, &mut sink);
+        ngrams("ab ba abab b a longerthaneight longerthaneighs", &recipe, &mut sink);
         let mut distinct = sink.0.clone();
         distinct.sort_unstable();
         distinct.dedup();

@@ -8,10 +8,11 @@ use numpy::{PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyList, PyString};
 
 use crate::count::{Room, SHARDS};
 use crate::dense::{Counted, Layer};
-use crate::ngrams::{Block, LONGEST, Recipe, Scratch, Sink, ngrams};
+use crate::ngrams::{Block, LONGEST, Recipe, Sink, ngrams};
 use crate::simd::level;
 use crate::support::{Ids, Occurrences, Weights};
 use crate::table::Table;
@@ -55,6 +56,20 @@ impl TextBuffers<'_> {
     fn texts(&self) -> PyResult<Texts<'_>> {
         Ok(Texts::new(slice(&self.0)?, slice(&self.1)?)?)
     }
+}
+
+/// A plain list of plain strings as text buffers; none for anything else.
+#[pyfunction]
+fn strings<'py>(list: &Bound<'py, PyList>) -> Option<(Array1<'py, i64>, Array1<'py, u8>)> {
+    let (mut offsets, mut data) = (Vec::with_capacity(list.len() + 1), Vec::new());
+    offsets.push(0);
+    for item in list.iter() {
+        let text = item.cast_exact::<PyString>().ok()?;
+        // A lone surrogate is for the caller to complain of.
+        data.extend_from_slice(text.to_str().ok()?.as_bytes());
+        offsets.push(data.len() as i64);
+    }
+    Some((offsets.into_pyarray(list.py()), data.into_pyarray(list.py())))
 }
 
 impl<'py> FromPyObject<'_, 'py> for Recipe {
@@ -547,18 +562,30 @@ impl PyLayer<'_> {
     }
 }
 
+/// Logits by each of several layers, or of one class of each.
 #[pyfunction]
 #[pyo3(name = "logits")]
 fn text_logits<'py>(
     py: Python<'py>,
     texts: TextBuffers<'py>,
-    layer: PyLayer<'py>,
+    layers: Vec<(PyLayer<'py>, Option<usize>)>,
     threads: usize,
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
+) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
     let texts = texts.texts()?;
-    let layer = layer.layer()?;
-    let out = py.detach(|| layer.logits(level(), texts, threads));
-    out.into_pyarray(py).reshape([texts.len(), layer.bias.len()])
+    let mut all = Vec::new();
+    for (layer, class) in &layers {
+        let layer = layer.layer()?;
+        if class.is_some_and(|class| class >= layer.bias.len()) {
+            return Err(bad("there is no such class"));
+        }
+        all.push((layer, *class));
+    }
+    let out = py.detach(|| dense::logits(level(), &all, texts, threads));
+    let shaped = out.into_iter().zip(&all).map(|(own, (layer, class))| {
+        let width = if class.is_some() { 1 } else { layer.bias.len() };
+        own.into_pyarray(py).reshape([texts.len(), width])
+    });
+    shaped.collect()
 }
 
 /// Spells n-grams: of each block in order of first occurrence, or those asked for.
@@ -569,8 +596,6 @@ struct Speller {
 }
 
 impl Sink for Speller {
-    const NAMES: bool = true;
-
     fn ngram(&mut self, block: Block, hash: u64, name: impl FnOnce() -> String) {
         let key = (block as u8, hash);
         if self.wanted.as_ref().is_none_or(|wanted| wanted.contains_key(&key))
@@ -589,13 +614,13 @@ fn features<'py>(py: Python<'py>, text: &str, layer: PyLayer<'py>) -> PyResult<E
     let layer = layer.layer()?;
     let (names, found) = py.detach(|| {
         let mut speller = Speller { names: Vec::new(), seen: HashMap::new(), wanted: None };
-        ngrams(text, &layer.recipe, &mut Scratch::default(), &mut speller);
+        ngrams(text, &layer.recipe, &mut speller);
         // Features come block by block; spellings in the order of the text.
         speller.names.sort_by_key(|&(block, ..)| block as u8);
         (speller.names, layer.features(text))
     });
-    let rows: Vec<i64> = found.iter().map(|(f, _)| f.row.map_or(-1, i64::from)).collect();
-    let values: Vec<f32> = found.iter().map(|&(_, value)| value).collect();
+    let rows: Vec<i64> = found.iter().map(|f| f.row.map_or(-1, i64::from)).collect();
+    let values: Vec<f32> = found.iter().map(|f| f.value).collect();
     let names = names.into_iter().map(|(_, _, name)| name).collect();
     Ok((names, rows.into_pyarray(py), values.into_pyarray(py)))
 }
@@ -618,11 +643,10 @@ fn spell<'py>(
         let mut of_row: HashMap<u32, Vec<usize>> = HashMap::new();
         rows.iter().enumerate().for_each(|(i, &row)| of_row.entry(row).or_default().push(i));
         let mut names = vec![String::new(); hashes.len()];
-        let mut scratch = Scratch::default();
         for (row, wanted) in of_row {
             let keys = wanted.iter().map(|&i| ((block as u8, hashes[i]), ())).collect();
             let mut speller = Speller { names: Vec::new(), seen: HashMap::new(), wanted: Some(keys) };
-            ngrams(texts.row(row as usize), &recipe, &mut scratch, &mut speller);
+            ngrams(texts.row(row as usize), &recipe, &mut speller);
             for (_, hash, name) in speller.names {
                 wanted.iter().filter(|&&i| hashes[i] == hash).for_each(|&i| names[i].clone_from(&name));
             }
@@ -641,7 +665,8 @@ mod _core {
     #[pymodule_export]
     use super::{
         available_threads, buckets, complete_records, count, features, fingerprints, look_up, merge_counts,
-        shuffle, simd_level, sparse_logits, spell, support, text_logits, train_rows, train_wide, values,
+        shuffle, simd_level, sparse_logits, spell, strings, support, text_logits, train_rows, train_wide,
+        values,
     };
 
     #[pymodule_init]

@@ -67,6 +67,25 @@ impl Weights<'_> {
         }
     }
 
+    /// One weight of a row, 0 for a class it has none for: what `add` adds times the value.
+    #[inline(always)]
+    pub fn of(&self, row: usize, class: usize, classes: usize) -> f32 {
+        match *self {
+            Weights::Dense(weights) => weights.get(row * classes + class).copied().unwrap_or(0.0),
+            Weights::Kept { places, ids, weights } => {
+                let Some(&[begin, first, end, last]) = places.get(2 * row..2 * row + 4) else { return 0.0 };
+                let Some(weights) = weights.get(begin as usize..end as usize) else { return 0.0 };
+                let range = first as usize..last as usize;
+                let at = match ids {
+                    _ if range.is_empty() => Some(class),
+                    Ids::Short(ids) => place(ids.get(range).unwrap_or(&[]), class),
+                    Ids::Long(ids) => place(ids.get(range).unwrap_or(&[]), class),
+                };
+                at.and_then(|at| weights.get(at)).copied().unwrap_or(0.0)
+            }
+        }
+    }
+
     /// Ask for where a row is said to begin, then, later, for the row.
     #[inline(always)]
     pub fn ask(&self, row: usize, classes: usize, later: bool) {
@@ -94,6 +113,12 @@ impl Weights<'_> {
             }
         }
     }
+}
+
+/// Where a class stands among rising ids.
+#[inline(always)]
+fn place<I: Copy + Into<u32>>(ids: &[I], class: usize) -> Option<usize> {
+    ids.binary_search_by_key(&(class as u32), |&id| id.into()).ok()
 }
 
 #[inline(always)]

@@ -356,7 +356,8 @@ def test_pickle_and_joblib(model: lt.TextClassifier, tmp_path: Path) -> None:
     [
         lambda m: m.logits(["a"]), lambda m: m.predict(["a"]), lambda m: m.predict_proba(["a"]),
         lambda m: m.decision_function(["a"]), lambda m: m.explain("a"), lambda m: m.score(["a"], ["b"]),
-        lambda m: m.evaluate(["a"], ["b"]), lambda m: m.strongest_ngrams("b"), lambda m: m.save("nowhere"),
+        lambda m: m.logit(["a"], "b"), lambda m: m.evaluate(["a"], ["b"]), lambda m: m.strongest_ngrams("b"),
+        lambda m: m.save("nowhere"),
     ],
 )  # fmt: skip
 def test_before_fit(ask: Callable[[lt.TextClassifier], Any]) -> None:

@@ -62,7 +62,7 @@ def test_later_texts_are_looked_up(name: str, ngrams: tuple[int, int], learn: in
         np.zeros(weights.shape[1], np.float32),
     )
 
-    np.testing.assert_allclose(z, _core.logits(buffers(texts), layer, 1), rtol=2e-6)
+    np.testing.assert_allclose(z, _core.logits(buffers(texts), [(layer, None)], 1)[0], rtol=2e-6)
 
 
 # -- validation and early stopping --------------------------------------------------

@@ -46,7 +46,7 @@ LAYERS = [
     ["streaming"],
     ["cautions", "explanation", "model", "arguments", "continuing"],
     ["classifier"],
-    ["answers"],
+    ["answers", "many"],
     ["report", "fasttext", "corpus"],
     ["ray", "client", "server"],
     ["screen", "cli"],

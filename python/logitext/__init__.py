@@ -19,6 +19,7 @@ from logitext.logits import (
     summarize,
     top_k,
 )
+from logitext.many import predict_many
 from logitext.modelfile import ModelFileError
 from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
 
@@ -44,6 +45,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "margin",
+    "predict_many",
     "sigmoid",
     "softmax",
     "summarize",

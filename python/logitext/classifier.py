@@ -24,7 +24,7 @@ from logitext.features import arrow_numbers, as_column, as_labels, as_texts
 from logitext.gathering import Stream, gather, total_bytes
 from logitext.labels import as_label_sets, as_objects
 from logitext.logits import argmax
-from logitext.model import Model, calibrated, from_training
+from logitext.model import Model, calibrated, from_training, logits_by
 from logitext.multilabel import MultilabelEvaluation, decide, evaluate_multilabel, exact
 from logitext.search import HeldOut
 from logitext.sources import are_paths, files_of
@@ -500,6 +500,39 @@ class TextClassifier:
         self._fitted()
         return self.model_.logits(as_texts(texts), thread_count(self.threads))
 
+    def logit(self, texts: Any, label: Any) -> NDArray[np.float32]:
+        """Return the raw logit of one label, without computing the others.
+
+        A probability needs them all: take the label's column of `predict_proba` for that.
+
+        Parameters
+        ----------
+        texts : as for `logits`
+        label : a class
+
+        Returns
+        -------
+        float32 array, shape (n,)
+            That label's column of `logits`, the same bits.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `logits`, and if there is no such class.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> clf = lt.TextClassifier().fit(["good film", "bad film"] * 9, ["yes", "no"] * 9)
+        >>> bool(clf.logit(["good"], "yes")[0] > clf.logit(["good"], "no")[0])
+        True
+        """
+        self._fitted()
+        code = {name: i for i, name in enumerate(self.model_.classes)}.get(label)
+        if code is None:
+            raise ValueError(f"{label!r} is not a class of the model")
+        return logits_by([(self.model_, code)], as_texts(texts), thread_count(self.threads))[0][:, 0]
+
     def predict(self, texts: Any) -> NDArray[Any]:
         """Return the decision of each text: the class of its largest logit, or its labels.
 
@@ -519,7 +552,25 @@ class TextClassifier:
         NotFittedError, ValueError
             As `logits`.
         """
-        z = self.logits(texts)
+        return self.decide(self.logits(texts))
+
+    def decide(self, z: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the decision on each row of raw logits: what `predict` does after `logits`.
+
+        Parameters
+        ----------
+        z : float32 array, shape (n, n_classes)
+
+        Returns
+        -------
+        array, shape (n,)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `load`.
+        """
+        self._fitted()
         if self.thresholds_ is not None:
             return as_objects(decide(z, self.thresholds_).names(self.model_.classes))
         decisions: NDArray[np.int64] = argmax(z)

@@ -53,7 +53,8 @@ def as_column(values: Any, what: str) -> pa.Array:
         # Two steps: views of strings (Polars) cannot be taken from a dictionary.
         array = array.cast(pa.dictionary(array.type.index_type, _wide(array.type.value_type)))
         array = array.cast(array.type.value_type)
-    array = array.cast(_wide(array.type))
+    if array.type != _wide(array.type):  # casting imports pyarrow.compute: 10 ms
+        array = array.cast(_wide(array.type))
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
@@ -105,8 +106,11 @@ def arrow_strings(strings: list[str]) -> pa.LargeStringArray:
         at = _first_surrogate(strings)
         raise ValueError(f"texts must be valid Unicode: a lone surrogate at row {at}") from error
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    data = pa.py_buffer(b"".join(encoded))
-    return pa.LargeStringArray.from_buffers(len(strings), pa.py_buffer(offsets), data)
+    return _from_buffers(offsets, b"".join(encoded))
+
+
+def _from_buffers(offsets: NDArray[np.int64], data: Any) -> pa.LargeStringArray:
+    return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
 def _to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
@@ -130,7 +134,10 @@ def _to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
         return pa.array(values, from_pandas=True)
     if not isinstance(values, Iterable):
         raise TypeError(f"a sequence is wanted, not {type(values).__name__}")
-    return pa.array(values if isinstance(values, list) else list(values))
+    values = values if isinstance(values, list) else list(values)
+    # Plain strings do without pyarrow.array, which imports pandas where that is installed.
+    plain = _core.strings(values) if values else None
+    return pa.array(values) if plain is None else _from_buffers(*plain)
 
 
 def _only_column(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
@@ -183,6 +190,8 @@ def as_texts(texts: Any) -> pa.LargeStringArray:
         raise ValueError(f"texts must be strings, got {array.type}")
     if array.null_count:
         raise ValueError(f"the text at row {_first_null(array)} is null")
+    if pa.types.is_large_string(array.type):
+        return array
     return array.cast(pa.large_string())  # no texts at all have Arrow's null type
 
 

@@ -97,11 +97,7 @@ class Model:
         ValueError
             If the weights give one that is not finite.
         """
-        z = _core.logits(buffers(texts), self.layer(), threads)
-        if not np.isfinite(z.sum(dtype=np.float64)):
-            row = int(np.argmax(~np.isfinite(z).all(axis=1)))
-            raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
-        return z
+        return logits_by([(self, None)], texts, threads)[0]
 
     def probabilities(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated probabilities of raw logits, shape (..., n_classes)."""
@@ -155,6 +151,36 @@ class Model:
                 return str(block["name"])
             row -= block["features"]
         raise IndexError(f"no feature block holds row {row}")
+
+
+def logits_by(
+    asked: list[tuple[Model, int | None]], texts: pa.LargeStringArray, threads: int
+) -> list[NDArray[np.float32]]:
+    """Return the logits by each of several models, or of one class of each.
+
+    Models that make the same tokens and runs of the text share the reading of it.
+
+    Parameters
+    ----------
+    asked : list of (Model, class index or None)
+    texts : pyarrow.LargeStringArray
+    threads : int
+
+    Returns
+    -------
+    list of float32 array, shape (n, n_classes) or (n, 1)
+
+    Raises
+    ------
+    ValueError
+        If the weights give a logit that is not finite.
+    """
+    all_of_them = _core.logits(buffers(texts), [(model.layer(), code) for model, code in asked], threads)
+    for z in all_of_them:
+        if not np.isfinite(z.sum(dtype=np.float64)):
+            row = int(np.argmax(~np.isfinite(z).all(axis=1)))
+            raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
+    return all_of_them
 
 
 def from_training(
