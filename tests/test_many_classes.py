@@ -360,5 +360,7 @@ def test_a_lying_file_neither_crashes_nor_reads_outside(model: lt.TextClassifier
         )
         other = lt.TextClassifier()
         other.model_ = lt.model.Model({**model.model_.arrays, name: wrong}, model.model_.header)
-        z = _core.logits(lt.features.buffers(lt.features.as_texts(texts)), other.model_.layer(), 2)
+        (z,) = _core.logits(
+            lt.features.buffers(lt.features.as_texts(texts)), [(other.model_.layer(), None)], 2
+        )
         assert z.shape == (50, 130)

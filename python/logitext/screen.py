@@ -353,7 +353,7 @@ def training_record(model: TextClassifier) -> None:
         figures = ("" if epoch.get(name) is None else f"{epoch[name]:.4g}" for name in names)
         saturated = f"{epoch['saturated']:.1%}" if "saturated" in epoch else ""
         table.add_row(str(at), *figures, saturated, bar(max(epoch["loss"], 0.0) / most))
-    tried = _table("tried on held-out rows", "log loss>")
+    tried = _table("tried on held-out rows", "of rows>", "log loss>")
     for plan in record["search"]:
         chars = (
             "no characters"
@@ -361,7 +361,7 @@ def training_record(model: TextClassifier) -> None:
             else "characters {}–{}".format(*plan["char_ngrams"])
         )
         loss = "diverged" if plan["log_loss"] is None else f"{plan['log_loss']:.4f}"
-        tried.add_row(f"{chars}, {_plan(plan)}", loss)
+        tried.add_row(f"{chars}, {_plan(plan)}", number(plan["rows"]) if "rows" in plan else "", loss)
     rows = [("chosen", _plan(record["plan"]))]
     rows += _continued(record) + _warnings(model)
     show(_facts(rows), table, *([tried] if tried.row_count else []))

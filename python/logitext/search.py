@@ -34,6 +34,8 @@ WATCHED = 1000
 """Held-out rows whose loss is taken after each epoch."""
 SMOOTHING = 0.1
 """Usual label smoothing: rows much alike are then not driven ever further apart."""
+NEARLY = 0.01
+"""A step twice as large that loses less than this share at half the passes is right for all of them."""
 LARGER_STEP_GAIN = 0.01
 """More rows want smaller steps: on a part of the rows a larger one must lower the log loss by this share."""
 
@@ -168,7 +170,7 @@ def watch(examples: Examples, rows: U32, most: int = WATCHED, **more: Any) -> Wa
 class Search:
     """Tries plans on held-out rows and remembers what each gave."""
 
-    ENOUGH = 1000
+    ENOUGH = 800
     """Folds are evaluated until so many rows were held out."""
 
     def __init__(
@@ -222,21 +224,29 @@ class Search:
         others = (held for held in self.tried.values() if held is not None)
         return found or min(others, key=lambda held: held.log_loss, default=None)
 
-    def best(self) -> Plan:
-        """Walk downhill from the usual plan: blocks, then step size, then smoothing.
+    def record(self) -> list[dict[str, Any]]:
+        """What each plan gave, on how many rows, as JSON has it."""
+        rows = len(self.part)
+        return [
+            {**plan.to_json(), "rows": rows, "log_loss": None if held is None else held.log_loss}
+            for plan, held in self.tried.items()
+        ]
 
-        On half the epochs and steps twice as large, which comes to nearly the same; on all rows
-        the larger steps are tried with all epochs, too.
+    def best_chars(self) -> Range | None:
+        """Return which runs of characters are best, or None: a first look, however much they cost."""
+        settings = self.workshop.settings
+        plans = [self._hasty(usual_plan(settings, chars)) for chars in settings.char_ngrams]
+        return min(plans, key=self.loss).char_ngrams
+
+    def best(self, chars: Range | None) -> Plan:
+        """Walk downhill from the usual plan: step size, then smoothing, then words alone.
+
+        On half the epochs and steps twice as large, which comes to nearly the same.
         """
         settings = self.workshop.settings
         free = settings.learning_rate is None
-        half = free and settings.epochs is None
-
-        def tried(chars: Range | None) -> Plan:
-            plan = usual_plan(settings, chars)
-            return self._faster(plan, 2) if half else plan
-
-        plan = self._worth_it([tried(chars) for chars in settings.char_ngrams])
+        usual = usual_plan(settings, chars)
+        plan = self._hasty(usual)
         if free:
             larger = self._walk(plan, 2.0, 1 - self.gain)
             plan = self._walk(plan, 0.5) if larger == plan else larger
@@ -245,13 +255,22 @@ class Search:
             if self.loss(hard) < self.loss(plan):
                 plan = self._walk(hard, 2.0, 1 - self.gain) if free else hard
         if plan.char_ngrams and None in settings.char_ngrams:
-            # Once more at the step size found: too large a one had hurt the words alone the more.
+            # Too large a step had hurt the words alone the more: theirs is twice that of both.
             without = replace(plan, char_ngrams=None, learning_rate=plan.learning_rate * (2 if free else 1))
             plan = self._worth_it([plan, without])
-        if not half:
-            return plan
-        gentle, far = self._faster(plan, 0.5), replace(plan, epochs=2 * plan.epochs)
-        return gentle if self.gain or self.loss(gentle) <= self.loss(far) else far
+        return replace(self._slow(plan), epochs=usual.epochs) if self._hasty(usual) != usual else plan
+
+    def _hasty(self, plan: Plan) -> Plan:
+        """Half the passes at twice the step, where both are free."""
+        settings = self.workshop.settings
+        free = settings.learning_rate is None and settings.epochs is None
+        return self._faster(plan, 2) if free else plan
+
+    def _slow(self, plan: Plan) -> Plan:
+        """All passes again: at half the step, or at the same where one twice as large is nearly as good."""
+        larger = self.tried.get(replace(plan, learning_rate=2 * plan.learning_rate))
+        far = larger is not None and larger.log_loss < (1 + NEARLY) * self.loss(plan) and not self.gain
+        return plan if far else replace(plan, learning_rate=plan.learning_rate / 2)
 
     @staticmethod
     def _faster(plan: Plan, factor: float) -> Plan:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SEARCH_ROWS = 8000
 SEARCH_BYTES = 8 << 20
+LOOK_ROWS, LOOK_BYTES = 3000, 2 << 20
+"""What a first look at the characters needs: counting all their runs is a good part of the work."""
 FOLDS = 5
 FEW_TEXTS = 30
 """Of fewer different texts no thresholds are chosen: to give every label may look best on so few."""
@@ -194,40 +196,50 @@ def choose(whole: Workshop, fingerprints: NDArray[np.uint64], until: float | Non
     validated = rows < len(examples)
     if fixed and (validated or not settings.calibrate):
         return choice
-    # The search sees one of `share` parts of large data: it costs as much as one training.
+    # Of large data the search sees one of so many shares; the first look at characters half of that.
     size = _size(examples.texts.slice(0, rows))
-    share = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
-    part = deal(examples.codes[:rows], fingerprints[:rows], FOLDS * share, settings.seed)
+    shares = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
+    halves = 2 if max(rows / shares / LOOK_ROWS, size / shares / LOOK_BYTES) >= 2 else 1
+    part = deal(examples.codes[:rows], fingerprints[:rows], FOLDS * shares * halves, settings.seed)
     if examples.sets is not None and len(np.unique(fingerprints[:rows])) < FEW_TEXTS:
         part[:] = -1
     if not (validated or (part >= 0).any()):
         return choice
-    subset = np.flatnonzero(part < FOLDS).astype(np.uint32)
-    held, folds = part[subset], FOLDS
-    if validated:
-        given = np.arange(rows, len(examples), dtype=np.uint32)
-        held = np.concatenate([np.full(len(subset), -1), np.zeros(len(given), np.int64)])
-        subset, learned, folds = np.concatenate([subset, given]), len(subset), 1
-    else:
-        learned = len(subset)
-    some = whole
-    if len(subset) < len(examples):
-        some = Workshop(examples.take(subset), settings, whole.progress, learn=learned)
-    search = Search(some, held, folds, partial=share > 1, until=_share_of_time(0.5, until))
+    until_chosen = _share_of_time(0.5, until)
+    search = _search(whole, part, FOLDS * halves, until_chosen, partial=shares > 1)
     if not fixed:
-        choice.plan = search.best()
+        look = search
+        if halves > 1 and len(settings.char_ngrams) > 1:
+            look = _search(whole, part, FOLDS, until_chosen, partial=True)
+        choice.plan = search.best(look.best_chars())
+        choice.tried = look.record() if look is not search else []
     held_out = None
     if settings.calibrate and not validated:
-        if share > 1:
+        if shares > 1:
             with suppress(OutOfTimeError):
                 held_out = _hold_out_of_all(whole, choice.plan, part, _share_of_time(0.5, until))
         held_out = held_out or search.held_out(choice.plan)
-    choice.tried = [
-        {**plan.to_json(), "log_loss": held.log_loss if held else None} for plan, held in search.tried.items()
-    ]
+    choice.tried += search.record()
     if held_out is not None:
         choice.learn_from(held_out, calibrate=settings.calibrate)
     return choice
+
+
+def _search(
+    whole: Workshop, part: NDArray[np.int64], parts: int, until: float | None, *, partial: bool
+) -> Search:
+    """A search on so many parts of the rows, and on those of a validation set, if there is one."""
+    examples, rows = whole.examples, whole.learn
+    subset = np.flatnonzero(part < parts).astype(np.uint32)
+    held = np.where(part[subset] < 0, -1, part[subset] % FOLDS)
+    learned, folds = len(subset), FOLDS
+    if rows < len(examples):
+        given = np.arange(rows, len(examples), dtype=np.uint32)
+        held = np.concatenate([np.full(learned, -1), np.zeros(len(given), np.int64)])
+        subset, folds = np.concatenate([subset, given]), 1
+    if len(subset) < len(examples):
+        whole = Workshop(examples.take(subset), whole.settings, whole.progress, learn=learned)
+    return Search(whole, held, folds, partial=partial, until=until)
 
 
 def _share_of_time(share: float, until: float | None) -> float | None:
