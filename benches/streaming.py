@@ -37,13 +37,13 @@ def altered(texts: list[str], seed: int) -> list[str]:
     return [" ".join(f"{word}{seed}" if next(change) else word for word in row) for row in words]
 
 
-def write(folder: Path, repeats: int, *, long: int = 1) -> int:
+def write(folder: Path, repeats: int, *, long: int = 1, first: int = 0) -> int:
     """Write files, each the whole set altered, `long` rows of a label to a text; return the bytes of text."""
     table = pq.read_table(DATA / "train.parquet")
     order = np.argsort(np.array(table["label"].to_pylist(), dtype=object).astype(str), kind="stable")
     table = table.take(pa.array(order[: len(order) // long * long]))
     size = 0
-    for repeat in range(repeats):
+    for repeat in range(first, first + repeats):
         texts = altered(table["text"].to_pylist(), repeat)
         labels = table["label"].to_pylist()
         if long > 1:
@@ -76,33 +76,48 @@ def train(folder: Path, settings: dict[str, Any], in_memory: int = 128 << 20) ->
     return found
 
 
+def scale(place: Path) -> list[dict[str, Any]]:
+    """Equal settings and memory, 1, 4 and 16 times the rows."""
+    found = []
+    for repeats in (1, 4, 16):
+        folder = place / f"x{repeats}"
+        folder.mkdir()
+        size = write(folder, repeats)
+        one = train(folder, FIXED, HELD_IN_MEMORY) | {"repeats": repeats, "text_bytes": size}
+        one["microseconds_a_row"] = 1e6 * one["seconds"] / (one["rows"] * one["epochs"])
+        print(json.dumps(one), flush=True)
+        found.append(one)
+    return found
+
+
+def big(place: Path, gigabytes: float) -> dict[str, Any]:
+    """Default settings on a folder of so much text."""
+    each, files, size = 0, 0, 0
+    folder = place / "big"
+    folder.mkdir()
+    while size < gigabytes * 1e9:
+        each = write(folder, 1, long=8, first=files)
+        files, size = files + 1, size + each
+    found = train(folder, {}) | {"text_bytes": size, "files": files}
+    print(json.dumps(found), flush=True)
+    return found
+
+
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--gigabytes", type=float, default=5.0)
-    gigabytes = parser.parse_args().gigabytes
+    parser.add_argument("--gigabytes", type=float, default=5.0, help="of the large folder; 0 for none")
+    parser.add_argument("--no-scale", action="store_true")
+    asked = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"skipped: {DATA} is not there; set LOGITEXT_DATA")
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
-        scale = []
-        for repeats in (1, 4, 16):
-            folder = Path(place) / f"x{repeats}"
-            folder.mkdir()
-            size = write(folder, repeats)
-            found = train(folder, FIXED, HELD_IN_MEMORY) | {"repeats": repeats, "text_bytes": size}
-            found["microseconds_a_row"] = 1e6 * found["seconds"] / (found["rows"] * found["epochs"])
-            scale.append(found)
-            print(json.dumps(found), flush=True)
-        result["scale"] = scale
-        if gigabytes:
-            folder = Path(place) / "big"
-            folder.mkdir()
-            each = write(folder, 1, long=8)
-            size = write(folder, max(1, round(gigabytes * 1e9 / each)), long=8)
-            result["big"] = train(folder, {}) | {"text_bytes": size}
-            print(json.dumps(result["big"]), flush=True)
-    store("streaming", result)
+        if not asked.no_scale:
+            result["scale"] = scale(Path(place))
+        if asked.gigabytes:
+            result["big"] = big(Path(place), asked.gigabytes)
+    store("streaming" if len(result) == 2 else f"streaming-{next(iter(result))}", result)
 
 
 if __name__ == "__main__":

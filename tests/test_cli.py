@@ -211,6 +211,30 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
     assert (tmp_path / "library").read_bytes() == (tmp_path / "m").read_bytes()
 
 
+def test_weights_of_classes(tmp_path: Path, run: Run) -> None:
+    rows = "".join(f"{word} {i},{n}\n" for i in range(5) for n, word in enumerate(("good", "bad", "so=so")))
+    write(tmp_path / "a.csv", "text,label\n" + rows)
+    write(tmp_path / "b.parquet", "")
+    texts = [row.split(",")[0] for row in rows.splitlines()]
+    pq.write_table(pa.table({"text": texts, "label": [0, 1, 2] * 5}), tmp_path / "b.parquet")
+    for name, zero in (("a.csv", "0"), ("b.parquet", 0)):
+        done = run(
+            "train", tmp_path / name, "-o", tmp_path / "m", "--class-weight", "0=0.5", "--class-weight", "1=3"
+        )
+        assert done.code == 0
+        labels = [str(n) if name == "a.csv" else n for n in [0, 1, 2] * 5]
+        weights = {"0": 0.5, "1": 3.0}
+        lt.TextClassifier(class_weight=weights).fit(texts, labels).save(tmp_path / "library")
+        assert (tmp_path / "library").read_bytes() == (tmp_path / "m").read_bytes()
+        same = lt.TextClassifier(class_weight={zero: 0.5, type(zero)(1): 3.0}).fit(texts, labels)
+        assert np.array_equal(same.logits(texts), lt.load(tmp_path / "m").logits(texts))
+    for bad in ("0", "=1", "0=-1", "0=nan", "0=x"):
+        assert run("train", tmp_path / "a.csv", "-o", tmp_path / "n", "--class-weight", bad).code == 2
+    done = run("train", tmp_path / "a.csv", "-o", tmp_path / "n", "--class-weight", "zz=1")
+    assert (done.code, done.err) == (1, "error: class_weight names 'zz', which is not a class\n")
+    assert run("train", "a.csv", "-o", "n", "--class-weight", "0=1", "--balanced").code == 2
+
+
 def test_train_reads_standard_input(model: Path, tmp_path: Path) -> None:
     done = logitext("train", "-", "-o", tmp_path / "m", stdin=HEADLINES.read_bytes())
     assert (done.code, done.err) == (0, "")

@@ -142,10 +142,12 @@ def row_weights(
     if weights.shape != codes.shape:
         raise ValueError(f"sample_weight must be one per text: {len(codes)} texts, shape {weights.shape}")
     if isinstance(class_weight, Mapping):
-        strange = [label for label in class_weight if label not in classes]
-        if strange:
-            raise ValueError(f"class_weight names {strange[0]!r}, which is not a class")
-        of_class = [class_weight.get(label, 1.0) for label in classes]
+        spelled = {str(label): label for label in classes}  # a command line knows no numbers
+        known = {label if label in classes else spelled.get(label): w for label, w in class_weight.items()}
+        if None in known:
+            strange = next(label for label in class_weight if label not in classes and label not in spelled)
+            raise ValueError(f"class_weight names {strange!r}, which is not a class")
+        of_class = [known.get(label, 1.0) for label in classes]
         weights = weights * _floats("class_weight", of_class)[codes]
     elif class_weight == "balanced":
         weights = weights * (len(codes) / (len(classes) * np.bincount(codes)))[codes]

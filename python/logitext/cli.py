@@ -122,6 +122,17 @@ def _ngrams(value: str) -> tuple[int, int] | str | None:
     return int(found[1]), int(found[2] or found[1])
 
 
+def _weight(value: str) -> tuple[str, float]:
+    label, equals, weight = value.rpartition("=")
+    try:
+        number = float(weight)
+    except ValueError:
+        number = -1.0
+    if not (equals and label and 0 <= number < math.inf):
+        raise click.BadParameter(f"{value!r} is not LABEL=X with a number X of at least 0.")
+    return label, number
+
+
 def _or_auto(kind: Any) -> Callable[[str], Any]:
     return lambda value: value if value == "auto" else kind(value)
 
@@ -199,6 +210,13 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
 @_separator
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
+    "--class-weight",
+    metavar="LABEL=X",
+    multiple=True,
+    type=_weight,
+    help="Weight of the rows of a class (default: 1). May be given several times.",
+)
+@click.option(
     "--seed", metavar="N", type=_SEED, default=0, help="Of the order of rows and of what is held out."
 )
 def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
@@ -221,6 +239,8 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
 
     if options["teacher"] is None and options["temperature"] != 1:
         raise click.UsageError("--temperature belongs to --teacher.")
+    if options["balanced"] and options["class_weight"]:
+        raise click.UsageError("--balanced and --class-weight do not go together.")
     if options["early_stopping"] and not options["validation"]:
         raise click.UsageError("--early-stopping needs --validation FILE.")
     several = options["multilabel"] or options["label_separator"] is not None
@@ -249,7 +269,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     several = several or (begun is not None and begun.thresholds_ is not None)
     model = TextClassifier(
         **{name: options[name] for name in names},
-        class_weight="balanced" if options["balanced"] else None,
+        class_weight="balanced" if options["balanced"] else dict(options["class_weight"]) or None,
         multilabel=several,
         random_state=options["seed"],
     )

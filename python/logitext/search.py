@@ -17,7 +17,7 @@ from logitext.evaluation import accuracy, log_loss
 from logitext.logits import argmax
 from logitext.multilabel import binary_log_loss, decide, fit_sigmoid
 from logitext.thresholds import fit_thresholds, held_out_scores
-from logitext.workshop import UNWATCHED, DivergedError, Examples, Plan, Range, Settings, Workshop
+from logitext.workshop import DivergedError, Examples, Plan, Range, Settings, Workshop
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -30,8 +30,8 @@ CHARS_GAIN = 0.01
 """Character n-grams cost several times the work: they must lower the log loss by this share."""
 FEW = 5
 """Held-out rows from which on it says something that none of them was recognised."""
-WATCHED = 1000
-"""Held-out rows whose loss is taken after each epoch."""
+WATCHED, WATCHED_LOGITS = 1000, 1 << 20
+"""Held-out rows whose loss is taken after each epoch, and their logits."""
 SMOOTHING = 0.1
 """Usual label smoothing: rows much alike are then not driven ever further apart."""
 NEARLY = 0.01
@@ -159,6 +159,7 @@ class HeldOut:
 
 def watch(examples: Examples, rows: U32, most: int = WATCHED, **more: Any) -> Watch:
     """Watch the log loss of held-out rows, after one temperature: of at most so many, evenly chosen."""
+    most = min(most, max(100, WATCHED_LOGITS // examples.classes))
     some = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.intp)]
 
     def loss(logits: F32) -> float:
@@ -206,13 +207,18 @@ class Search:
         logits: list[F32] = []
         rows: list[U32] = []
         curve: list[float] = []
+        # The curve of a plan that may be chosen is worth keeping.
+        all_passes = plan.epochs == usual_plan(self.workshop.settings).epochs
         for fold in self.folds:
             held = np.flatnonzero(self.part == fold).astype(np.uint32)
             rest = np.flatnonzero(self.part != fold).astype(np.uint32)
             if len(held) and len(rest):
-                watched = watch(self.workshop.examples, held, until=self.until)
-                trained = self.workshop.train(plan, rest, "choosing", watched if not rows else UNWATCHED)
-                curve = curve or [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
+                watched = Watch(until=self.until)
+                if all_passes and not rows:
+                    watched = watch(self.workshop.examples, held, until=self.until)
+                trained = self.workshop.train(plan, rest, "choosing", watched)
+                if watched.rows is not None:
+                    curve = [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
                 logits.append(self.workshop.logits(trained, held))
                 rows.append(held)
         return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits), curve=curve)

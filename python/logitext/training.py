@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SEARCH_ROWS = 8000
 SEARCH_BYTES = 8 << 20
+CLASS_ROWS = 20
+"""And so many rows of each class are in it, on average, so far as there are."""
 LOOK_ROWS, LOOK_BYTES = 3000, 2 << 20
 """What a first look at the characters needs: counting all their runs is a good part of the work."""
 FOLDS = 5
@@ -198,8 +200,10 @@ def choose(whole: Workshop, fingerprints: NDArray[np.uint64], until: float | Non
         return choice
     # Of large data the search sees one of so many shares; the first look at characters half of that.
     size = _size(examples.texts.slice(0, rows))
-    shares = max(1, min(round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES)), rows // 2000))
-    halves = 2 if max(rows / shares / LOOK_ROWS, size / shares / LOOK_BYTES) >= 2 else 1
+    shares = round(max(min(4, rows / SEARCH_ROWS), size / SEARCH_BYTES))
+    shares = max(1, min(shares, rows // 2000, rows // (CLASS_ROWS * examples.classes)))
+    rich = rows >= 2 * CLASS_ROWS * shares * examples.classes
+    halves = 2 if rich and max(rows / shares / LOOK_ROWS, size / shares / LOOK_BYTES) >= 2 else 1
     part = deal(examples.codes[:rows], fingerprints[:rows], FOLDS * shares * halves, settings.seed)
     if examples.sets is not None and len(np.unique(fingerprints[:rows])) < FEW_TEXTS:
         part[:] = -1
