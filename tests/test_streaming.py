@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 import logitext as lt
 from logitext import _core, gathering, streaming
+from logitext.arguments import are_paths
 from logitext.checkpoints import Checkpoint, CheckpointError
 from logitext.epochs import Epoch
-from logitext.sources import are_paths, files_of
+from logitext.sources import files_of
 from logitext.spill import Spill
 from test_epochs import data
 

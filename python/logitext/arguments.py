@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
@@ -199,6 +200,14 @@ def class_weights(
     mean = (weights * counts).sum() / counts[used].sum()
     scaled: NDArray[np.float32] = (weights / mean).astype(np.float32)
     return scaled
+
+
+def are_paths(value: object) -> bool:
+    """Tell whether something names files rather than holding texts: a path or string, or a list of them."""
+    if isinstance(value, str | os.PathLike):
+        return True
+    listed = isinstance(value, list | tuple) and len(value) > 0
+    return listed and all(isinstance(path, str | os.PathLike) for path in value)  # type: ignore[attr-defined]
 
 
 def to_json(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,30 +7,24 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
 from logitext import modelfile
-from logitext.arguments import check, class_weights, from_json, row_weights, thread_count, to_json
+from logitext.arguments import are_paths, check, class_weights, from_json, row_weights, thread_count, to_json
 from logitext.calibration import Calibration
 from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts
-from logitext.gathering import Stream, gather, total_bytes
 from logitext.labels import as_label_sets, as_objects
 from logitext.logits import argmax
 from logitext.model import Model, calibrated, from_training, logits_by
 from logitext.multilabel import MultilabelEvaluation, decide, evaluate_multilabel, exact
 from logitext.search import HeldOut
-from logitext.sources import are_paths, files_of
-from logitext.streaming import fit_stream
-from logitext.tables import joined
-from logitext.tables import read as read_table
 from logitext.teaching import lesson
 from logitext.training import fit
 from logitext.workshop import Examples, Progress, Settings
@@ -38,6 +32,8 @@ from logitext.workshop import Examples, Progress, Settings
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
+
+    from logitext.gathering import Stream
 
 __all__ = ["NotFittedError", "TextClassifier", "load"]
 
@@ -256,30 +252,13 @@ class TextClassifier:
         if labels is None and teacher_logits is None and are_paths(texts):
             if sample_weight is not None or classes is not None or temperature != 1:
                 raise ValueError("sample_weight, classes and temperature go with texts, not with files")
-            try:
-                files = files_of(texts)
-            except FileNotFoundError as error:
-                if isinstance(texts, list) and isinstance(texts[0], str):
-                    raise ValueError(
-                        f"fit needs labels, or teacher_logits to learn from instead, or files: "
-                        f"{error.filename!r} is none"
-                    ) from error
-                raise
             separator = label_separator if self.multilabel else None
-            read = partial(read_table, text=text, label=label, format=input_format, separator=separator)
-            batches = (batch for file in files for batch in read(file))
-            if self.multilabel:  # several labels are not streamed: all is read
-                every = list(batches)
-                texts, labels = (
-                    pa.chunked_array([batch.texts for batch in every]),
-                    joined([batch.labels for batch in every]),
-                )
-            else:
-                stream = gather(batches, total_bytes(files), tell)
-                if stream.spill is not None:
-                    with stream.spill:
-                        return self._fit_stream(stream, settings, tell, validation, callback, checkpoint)
-                texts, labels = pa.chunked_array(stream.texts), pa.chunked_array(stream.labels)
+            how = {"text": text, "label": label, "format": input_format, "separator": separator}
+            stream = _read(texts, how, tell, held=self.multilabel)
+            if stream.spill is not None:
+                with stream.spill:
+                    return self._fit_stream(stream, settings, tell, validation, callback, checkpoint)
+            texts, labels = stream.table()
         column = as_texts(texts)
         taught = sets = None
         if self.multilabel:
@@ -335,6 +314,8 @@ class TextClassifier:
         callback: Callable[[Epoch], Any] | None,
         checkpoint: str | os.PathLike[str] | None,
     ) -> Self:
+        from logitext.streaming import fit_stream
+
         if validation is None and self.early_stopping is not None:
             raise ValueError("early_stopping needs a validation set: fit(..., validation=(texts, labels))")
         trained, temperature, record, names, texts = fit_stream(
@@ -908,6 +889,24 @@ def _known(texts: Any, labels: Any, classes: Any, *, several: bool) -> list[Any]
         return as_label_sets(labels, rows, classes)[0]
     column = as_column(labels if classes is None else classes, "labels" if classes is None else "classes")
     return as_labels(column, len(column))[0]
+
+
+def _read(paths: Any, how: dict[str, Any], progress: Progress, *, held: bool) -> Stream:
+    """Rows of files; all of them in memory if they must be held."""
+    # Not when logitext is imported: the formats of tables take a while.
+    from logitext.gathering import gather, total_bytes
+    from logitext.sources import files_of
+    from logitext.tables import read
+
+    try:
+        files = files_of(paths)
+    except FileNotFoundError as error:
+        if isinstance(paths, list) and isinstance(paths[0], str):
+            complaint = "fit needs labels, or teacher_logits to learn from instead, or files"
+            raise ValueError(f"{complaint}: {error.filename!r} is none") from error
+        raise
+    batches = (batch for file in files for batch in read(file, **how))
+    return gather(batches, total_bytes(files), progress, held=held)
 
 
 def _labelled(texts: Any, labels: Any, names: list[Any], complaint: str, *, several: bool) -> Examples:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from logitext import _core
 from logitext.features import buffers
 from logitext.spill import Spill
-from logitext.tables import Batch
+from logitext.tables import Batch, joined
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -46,6 +46,10 @@ class Stream:
     bytes: int = 0
     fingerprint: str = ""
 
+    def table(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+        """Texts and labels, where they are in memory."""
+        return pa.chunked_array(self.texts), joined(self.labels)
+
 
 class _Coder:
     """Labels → codes, as they come."""
@@ -64,7 +68,7 @@ class _Coder:
         return codes
 
 
-def gather(batches: Iterator[Batch], size: int, progress: Progress) -> Stream:
+def gather(batches: Iterator[Batch], size: int, progress: Progress, *, held: bool = False) -> Stream:
     """Read labelled rows; over `IN_MEMORY` bytes of text they go to temporary files.
 
     Parameters
@@ -73,6 +77,8 @@ def gather(batches: Iterator[Batch], size: int, progress: Progress) -> Stream:
     size : int
         Bytes of the files, 0 for unknown: more make more parts.
     progress : callable
+    held : bool, default False
+        Hold all in memory, however much: several labels a text are not streamed.
 
     Returns
     -------
@@ -92,7 +98,7 @@ def gather(batches: Iterator[Batch], size: int, progress: Progress) -> Stream:
             labels = batch.labels
             assert labels is not None
             kinds.add(str(labels.type))
-            if len(kinds) > 1:
+            if len(kinds) > 1 and not held:
                 raise ValueError(
                     f"labels must be of one type in all inputs, got {' and '.join(sorted(kinds))}"
                 )
@@ -101,7 +107,7 @@ def gather(batches: Iterator[Batch], size: int, progress: Progress) -> Stream:
             progress("reading", min(1.0, stream.bytes / size) if size else 0.0)
             stream.texts.append(batch.texts)
             stream.labels.append(labels)
-            if stream.spill is None and stream.bytes > IN_MEMORY:
+            if stream.spill is None and stream.bytes > IN_MEMORY and not held:
                 stream.spill = Spill(int(np.clip(-(-3 * size // PART_BYTES), 16, MOST_PARTS)) if size else 64)
             if stream.spill is not None:
                 for texts, labels in zip(stream.texts, stream.labels, strict=True):

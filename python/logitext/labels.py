@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from logitext.features import as_column
 
@@ -270,6 +269,8 @@ def _of_lists(labels: Any, rows: int, classes: Any, unknown: bool) -> tuple[list
 
 def _lists(labels: Any) -> tuple[NDArray[np.int64], pa.Array]:
     """Where each row's labels begin, and all labels: strings, integers or booleans."""
+    import pyarrow.compute as pc  # takes 60 ms
+
     if isinstance(labels, np.ndarray) and labels.ndim > 1:
         labels = labels.tolist()
     if isinstance(labels, list | tuple):
@@ -335,11 +336,15 @@ def split_cells(cells: pa.LargeStringArray, separator: str) -> pa.LargeListArray
     >>> split_cells(arrow_strings(["a;; b", ""]), ";").to_pylist()
     [['a', 'b'], []]
     """
+    import pyarrow.compute as pc  # takes 60 ms
+
     return kept_pieces(pc.split_pattern(cells, separator))
 
 
 def kept_pieces(lists: pa.LargeListArray) -> pa.LargeListArray:
     """Return lists of strings without white space at their ends, and without empty ones."""
+    import pyarrow.compute as pc  # takes 60 ms
+
     pieces = pc.utf8_trim_whitespace(lists.flatten().cast(pa.large_string()))
     kept = pc.binary_length(pieces).to_numpy(zero_copy_only=False) > 0
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)

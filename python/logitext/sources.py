@@ -47,14 +47,6 @@ def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
     return [file for path in given for file in _files(os.fspath(path))]
 
 
-def are_paths(value: object) -> bool:
-    """Tell whether something names files rather than holding texts: a path or string, or a list of them."""
-    if isinstance(value, str | os.PathLike):
-        return True
-    listed = isinstance(value, list | tuple) and len(value) > 0
-    return listed and all(isinstance(path, str | os.PathLike) for path in value)  # type: ignore[attr-defined]
-
-
 def _files(path: str) -> list[str]:
     if is_standard_stream(path) or os.path.isfile(path):
         return [path]
