@@ -1,4 +1,4 @@
-"""The weights of n-grams: a matrix or, where classes are many, rows kept to those seen with the n-gram."""
+"""The weights of n-grams: a matrix or, where classes are many, rows kept to some; in float32, or in a byte each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Kept:
     """Shape (n_features + 1, 2)."""
     ids: NDArray[Any]
     """uint16, or uint32 from 65,537 classes on."""
-    values: F32
+    values: NDArray[Any]
+    """float32, or int8 where they are part of `Quantised`."""
     classes: int
 
     @property
@@ -43,8 +44,27 @@ class Kept:
         return full_rows(self.places)
 
 
-Weights: TypeAlias = Union["F32", Kept]
+@dataclass(frozen=True)
+class Quantised:
+    """Weights of one byte, times two to the power of the exponent of their row.
+
+    What they stand for are floats, exactly, and computing with either gives the same bits.
+    """
+
+    stored: NDArray[np.int8] | Kept
+    """A matrix, or rows kept to some classes."""
+    exponents: NDArray[np.int8]
+    """Shape (n_features,)."""
+
+
+Plain: TypeAlias = Union["F32", Kept]
 """A matrix of shape (n_features, n_classes), or rows kept to their support."""
+Weights: TypeAlias = Union["F32", Kept, Quantised]
+
+LARGEST = 127
+"""Of a byte; -128 is not used."""
+LOWEST_EXPONENT, HIGHEST_EXPONENT = -126, 100
+"""Powers of two that with a byte make neither an infinite nor an imprecise float32."""
 
 
 def full_rows(places: U32) -> NDArray[np.bool_]:
@@ -60,26 +80,66 @@ def id_type(classes: int) -> type[np.unsignedinteger[Any]]:
 
 def as_core(weights: Weights) -> _core.Weights:
     """Return the arrays as the core takes them, none of them copied."""
+    if isinstance(weights, Quantised):
+        kept = weights.stored
+        if isinstance(kept, Kept):
+            return kept.places, kept.ids, kept.values, weights.exponents
+        return kept, weights.exponents
     return (weights.places, weights.ids, weights.values) if isinstance(weights, Kept) else weights
 
 
-def values_of(weights: Weights) -> F32:
+def quantised(weights: Plain) -> Quantised:
+    """Return weights in bytes, to the nearest of 127 steps that hold the largest of each row."""
+    largest = np.zeros(len(_lengths(weights)))
+    lengths, flat = _lengths(weights), np.abs(values_of(weights).reshape(-1))
+    filled = np.flatnonzero(lengths)
+    if len(filled):
+        begins = np.cumsum(lengths, dtype=np.int64)[filled] - lengths[filled]
+        largest[filled] = np.maximum.reduceat(flat, begins)
+    exponents = np.clip(np.frexp(largest / LARGEST)[1], LOWEST_EXPONENT, HIGHEST_EXPONENT)
+    values = values_of(weights)
+    steps = np.ldexp(values.reshape(-1), -np.repeat(exponents, lengths)).reshape(values.shape)
+    bytes_ = np.clip(np.rint(steps), -LARGEST, LARGEST).astype(np.int8)
+    return Quantised(with_values(weights, bytes_), exponents.astype(np.int8))
+
+
+def plain(weights: Weights) -> Plain:
+    """Return the same weights in float32, exactly."""
+    if not isinstance(weights, Quantised):
+        return weights
+    stored = weights.stored
+    exponents = np.repeat(weights.exponents.astype(np.intc), _lengths(stored))
+    values = values_of(stored)
+    floats = np.ldexp(values.reshape(-1).astype(np.float32), exponents).reshape(values.shape)
+    return with_values(stored, floats)
+
+
+def _lengths(weights: NDArray[Any] | Kept) -> NDArray[Any]:
+    return weights.lengths if isinstance(weights, Kept) else np.full(len(weights), weights.shape[1])
+
+
+def values_of(weights: NDArray[Any] | Kept) -> NDArray[Any]:
     """Return all that is stored, in any shape."""
     return weights.values if isinstance(weights, Kept) else weights
 
 
-def with_values(weights: Weights, values: F32) -> Weights:
+def with_values(weights: NDArray[Any] | Kept, values: NDArray[Any]) -> Any:
     """Return other weights in the same places."""
     return replace(weights, values=values) if isinstance(weights, Kept) else values
 
 
-def copy_of(weights: Weights) -> Weights:
+def copy_of(weights: Plain) -> Plain:
     """Return weights that stay when these change."""
-    return with_values(weights, values_of(weights).copy())
+    copy: Plain = with_values(weights, values_of(weights).copy())
+    return copy
 
 
 def rows_of(weights: Weights, rows: NDArray[Any]) -> F32:
     """Return some rows with a weight for every class, 0 where none is kept: shape (n, n_classes)."""
+    if isinstance(weights, Quantised):
+        stored: Any = weights.stored
+        floats: F32 = np.ldexp(rows_of(stored, rows).astype(np.float32), _column(weights.exponents[rows]))
+        return floats
     if not isinstance(weights, Kept):
         whole: F32 = weights[rows]
         return whole
@@ -95,6 +155,11 @@ def rows_of(weights: Weights, rows: NDArray[Any]) -> F32:
 
 def column_of(weights: Weights, rows: NDArray[Any], code: int) -> F32:
     """Return what some rows weigh for one class: shape (n,)."""
+    if isinstance(weights, Quantised):
+        stored: Any = weights.stored
+        exponents = weights.exponents[rows].astype(np.intc)
+        floats: F32 = np.ldexp(column_of(stored, rows, code).astype(np.float32), exponents)
+        return floats
     if not isinstance(weights, Kept):
         column: F32 = weights[rows, code]
         return column
@@ -109,7 +174,11 @@ def column_of(weights: Weights, rows: NDArray[Any], code: int) -> F32:
     return found
 
 
-def strongest(weights: Weights, most: int) -> U32:
+def _column(exponents: NDArray[np.int8]) -> NDArray[np.intc]:
+    return exponents.astype(np.intc)[:, None]
+
+
+def strongest(weights: Plain, most: int) -> U32:
     """Return the rows of the largest positive weights of each class, each row once, rising."""
     rows: set[int] = set()
     for features, column in _columns(weights):
@@ -122,7 +191,7 @@ def strongest(weights: Weights, most: int) -> U32:
     return np.array(sorted(rows), dtype=np.uint32)
 
 
-def _columns(weights: Weights) -> Any:
+def _columns(weights: Plain) -> Any:
     """Yield, class by class, some rows, rising, and their weights: all that are not 0."""
     if not isinstance(weights, Kept):
         every = np.arange(len(weights))
