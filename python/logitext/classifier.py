@@ -371,7 +371,7 @@ class TextClassifier:
         return self._shrunk(texts, held, progress)
 
     def _shrunk(self, texts: pa.LargeStringArray, held: Examples | None, progress: Progress) -> Self:
-        """Compress what was trained, if that is wanted; rows are compared that were held out, or trained on."""
+        """Compress what was trained, if that is wanted."""
         if self.max_size is not None:
             progress("compressing", 0.0)
             if held is None:

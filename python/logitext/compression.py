@@ -25,7 +25,7 @@ from logitext.model import NAMED_PER_CLASS, Model, calibrated, named_arrays
 from logitext.modelschema import bucket_bits, format_version
 from logitext.multilabel import decide, exact, fit_sigmoid
 from logitext.search import HeldOut
-from logitext.weights import Kept, Plain, id_type, plain, quantised, rows_of, strongest, values_of
+from logitext.weights import Kept, Weights, id_type, plain, quantised, rows_of, strongest, values_of
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compress"]
 
-NAMES = 10
-"""Names of n-grams take a tenth of the file at most."""
+NAMES = 20
+"""Names of n-grams take a twentieth of the file at most."""
 MATRIX_UP_TO = 8
 """Classes: of so few an n-gram keeps all its weights, since to say which costs as much."""
 STEPS = 26
@@ -73,8 +73,8 @@ class Pick:
 class Entries:
     """Weights one by one, by rising row."""
 
-    rows: NDArray[np.uint32]
-    classes: NDArray[np.uint32]
+    rows: NDArray[Any]
+    classes: NDArray[Any]
     values: F32
     worth: F32
 
@@ -96,15 +96,14 @@ class Stock:
         self.common = np.zeros(self.features, np.float32)
         if model.thresholds is None:
             self._take_medians()
-        self.worth = np.zeros(self.features)
-        """Of each row, all weights together."""
         self.lost = np.zeros(self.features)
-        """With the row: softmax does not see what all classes have in common."""
+        """The worth of whole rows: softmax does not see what all classes have in common."""
         for rows in self._steps():
             block = self.rows(rows).astype(np.float64)
-            self.worth[rows] = self.scale[rows] * np.square(block).sum(axis=1)
-            shared = np.square(block.sum(axis=1)) / self.classes if model.thresholds is None else 0.0
-            self.lost[rows] = np.maximum(self.worth[rows] - self.scale[rows] * shared, 0)
+            squares = np.square(block).sum(axis=1)
+            if model.thresholds is None:
+                squares -= np.square(block.sum(axis=1)) / self.classes
+            self.lost[rows] = self.scale[rows] * np.maximum(squares, 0)
 
     def _steps(self) -> list[NDArray[np.intp]]:
         return [np.arange(at, min(at + ROWS, self.features)) for at in range(0, self.features, ROWS)]
@@ -145,6 +144,8 @@ class Stock:
     def kept(self, fits: Callable[[Pick], bool]) -> Pick:
         """Return the most that fits of rows with all or some of their weights."""
         entries = self.entries()
+        # In the same order as the parts of it below: what is left of nothing is exactly 0.
+        worth = np.bincount(entries.rows, entries.worth, self.features)
         of_weight = 1 + np.dtype(id_type(self.classes)).itemsize
         of_row = OF_NGRAM + OF_PLACE
 
@@ -152,7 +153,7 @@ class Stock:
             chosen = entries.worth > of_weight * price
             rows = entries.rows[chosen]
             count = np.bincount(rows, minlength=self.features)
-            left = np.maximum(self.worth - np.bincount(rows, entries.worth[chosen], self.features), 0)
+            left = np.maximum(worth - np.bincount(rows, entries.worth[chosen], self.features), 0)
             in_part = np.where(count > 0, left + price * (of_row + of_weight * count), np.inf)
             in_full = np.full(self.features, price * (of_row + self.classes))
             whole = (in_full <= self.lost) & (in_full <= in_part)
@@ -215,7 +216,9 @@ def _small(model: Model, most: int) -> Model:
     least = modelfile.size(*_shapes(model, Pick(nothing, nothing, None, 0.0), (0, 0)))
     if least > room:
         least += most - room
-        raise ValueError(f"max_size is {most:,} bytes; header and bias alone take up to {least:,}: no less will do")
+        raise ValueError(
+            f"max_size is {most:,} bytes; header and bias alone take up to {least:,}: no less will do"
+        )
     names = min(room // NAMES, room - least, sum(model.arrays[name].nbytes for name in NAMED))
 
     def fits(pick: Pick) -> bool:
@@ -236,7 +239,9 @@ def _small(model: Model, most: int) -> Model:
         "bias": np.array(model.arrays["bias"]),
         "hashes": hashes,
         "document_frequency": model.arrays["document_frequency"][stays],
-        "buckets": np.concatenate([_core.buckets(np.ascontiguousarray(part)) for part in np.split(hashes, ends)]),
+        "buckets": np.concatenate(
+            [_core.buckets(np.ascontiguousarray(part)) for part in np.split(hashes, ends)]
+        ),
     }
     if isinstance(weights.stored, Kept):
         arrays |= {"weight_rows": weights.stored.places, "weight_classes": weights.stored.ids}
@@ -244,7 +249,7 @@ def _small(model: Model, most: int) -> Model:
     return Model(arrays, header)
 
 
-def _weights(stock: Stock, pick: Pick) -> Plain:
+def _weights(stock: Stock, pick: Pick) -> Weights:
     """The weights of the rows that stay, still as floats."""
     whole = stock.rows(np.flatnonzero(pick.whole))
     if pick.entries is None:
@@ -261,7 +266,7 @@ def _weights(stock: Stock, pick: Pick) -> Plain:
     return Kept(places, pick.entries.classes.astype(id_type(classes)), values, classes)
 
 
-def _named(model: Model, weights: Plain, stays: NDArray[np.intp], room: int) -> dict[str, NDArray[Any]]:
+def _named(model: Model, weights: Weights, stays: NDArray[np.intp], room: int) -> dict[str, NDArray[Any]]:
     """As many of the strongest n-grams of each class, by name, as there is room for."""
     known = model.names()
 

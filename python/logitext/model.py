@@ -16,7 +16,7 @@ from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
 from logitext.logits import sigmoid, softmax
 from logitext.modelschema import format_version
-from logitext.weights import Kept, Quantised, Weights, as_core, column_of, rows_of, strongest, values_of
+from logitext.weights import Kept, Quantised, Stored, as_core, column_of, rows_of, strongest, values_of
 from logitext.workshop import Settings, Trained
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Model:
         return np.array(self.header["thresholds"], np.float32) if self.header.get("multilabel") else None
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> Stored:
         """A matrix, or rows kept to some classes; of a compressed model in bytes."""
         arrays = self.arrays
         stored: Any = arrays["weights"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARRAYS",
+    "EXPONENTS",
     "FEATURES_VERSION",
     "FORMAT_VERSION",
     "Arrays",
@@ -58,7 +59,7 @@ ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "named_text": ("U8", np.dtype("u1")),
 }
 """The arrays of a model with a matrix of weights."""
-_EXPONENTS = -126, 100
+EXPONENTS = -126, 100
 """Of compressed weights: with a byte they make a float32 that is finite and precise."""
 _WIDE = (1 << 16) + 1
 """From so many classes on, 16 bits do not number them."""
@@ -220,8 +221,10 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
         finite = name not in chosen or all(np.isfinite(chunk).all() for chunk in _chunks(arrays[name]))
         require(finite, f"array {name} holds a value that is not finite")
     if "weight_exponents" in chosen:
-        low, high = _EXPONENTS
-        right = all(low <= chunk.min() and chunk.max() <= high for chunk in _chunks(arrays["weight_exponents"]))
+        low, high = EXPONENTS
+        right = all(
+            low <= chunk.min() and chunk.max() <= high for chunk in _chunks(arrays["weight_exponents"])
+        )
         require(right, f"array weight_exponents holds one that is not from {low} to {high}")
     counts, named = arrays["document_frequency"], arrays["named_features"]
     if "document_frequency" in chosen and counts.size:

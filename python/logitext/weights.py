@@ -1,4 +1,4 @@
-"""The weights of n-grams: a matrix or, where classes are many, rows kept to some; in float32, or in a byte each."""
+"""The weights of n-grams: a matrix, or rows kept to some of many classes; as floats or as bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
+
+from logitext.modelschema import EXPONENTS
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -57,14 +59,13 @@ class Quantised:
     """Shape (n_features,)."""
 
 
-Plain: TypeAlias = Union["F32", Kept]
+Weights: TypeAlias = Union["F32", Kept]
 """A matrix of shape (n_features, n_classes), or rows kept to their support."""
-Weights: TypeAlias = Union["F32", Kept, Quantised]
+Stored: TypeAlias = Union["F32", Kept, Quantised]
+"""As they stand in a model."""
 
 LARGEST = 127
 """Of a byte; -128 is not used."""
-LOWEST_EXPONENT, HIGHEST_EXPONENT = -126, 100
-"""Powers of two that with a byte make neither an infinite nor an imprecise float32."""
 
 
 def full_rows(places: U32) -> NDArray[np.bool_]:
@@ -78,7 +79,7 @@ def id_type(classes: int) -> type[np.unsignedinteger[Any]]:
     return np.uint16 if classes <= 1 << 16 else np.uint32
 
 
-def as_core(weights: Weights) -> _core.Weights:
+def as_core(weights: Stored) -> _core.Weights:
     """Return the arrays as the core takes them, none of them copied."""
     if isinstance(weights, Quantised):
         kept = weights.stored
@@ -88,22 +89,20 @@ def as_core(weights: Weights) -> _core.Weights:
     return (weights.places, weights.ids, weights.values) if isinstance(weights, Kept) else weights
 
 
-def quantised(weights: Plain) -> Quantised:
+def quantised(weights: Weights) -> Quantised:
     """Return weights in bytes, to the nearest of 127 steps that hold the largest of each row."""
-    largest = np.zeros(len(_lengths(weights)))
-    lengths, flat = _lengths(weights), np.abs(values_of(weights).reshape(-1))
-    filled = np.flatnonzero(lengths)
+    values, lengths = values_of(weights), _lengths(weights)
+    largest, filled = np.zeros(len(lengths)), np.flatnonzero(lengths)
     if len(filled):
         begins = np.cumsum(lengths, dtype=np.int64)[filled] - lengths[filled]
-        largest[filled] = np.maximum.reduceat(flat, begins)
-    exponents = np.clip(np.frexp(largest / LARGEST)[1], LOWEST_EXPONENT, HIGHEST_EXPONENT)
-    values = values_of(weights)
+        largest[filled] = np.maximum.reduceat(np.abs(values.reshape(-1)), begins)
+    exponents = np.clip(np.frexp(largest / LARGEST)[1], *EXPONENTS)
     steps = np.ldexp(values.reshape(-1), -np.repeat(exponents, lengths)).reshape(values.shape)
-    bytes_ = np.clip(np.rint(steps), -LARGEST, LARGEST).astype(np.int8)
-    return Quantised(with_values(weights, bytes_), exponents.astype(np.int8))
+    small = np.clip(np.rint(steps), -LARGEST, LARGEST).astype(np.int8)
+    return Quantised(with_values(weights, small), exponents.astype(np.int8))
 
 
-def plain(weights: Weights) -> Plain:
+def plain(weights: Stored) -> Weights:
     """Return the same weights in float32, exactly."""
     if not isinstance(weights, Quantised):
         return weights
@@ -111,7 +110,8 @@ def plain(weights: Weights) -> Plain:
     exponents = np.repeat(weights.exponents.astype(np.intc), _lengths(stored))
     values = values_of(stored)
     floats = np.ldexp(values.reshape(-1).astype(np.float32), exponents).reshape(values.shape)
-    return with_values(stored, floats)
+    found: Weights = with_values(stored, floats)
+    return found
 
 
 def _lengths(weights: NDArray[Any] | Kept) -> NDArray[Any]:
@@ -128,13 +128,13 @@ def with_values(weights: NDArray[Any] | Kept, values: NDArray[Any]) -> Any:
     return replace(weights, values=values) if isinstance(weights, Kept) else values
 
 
-def copy_of(weights: Plain) -> Plain:
+def copy_of(weights: Weights) -> Weights:
     """Return weights that stay when these change."""
-    copy: Plain = with_values(weights, values_of(weights).copy())
+    copy: Weights = with_values(weights, values_of(weights).copy())
     return copy
 
 
-def rows_of(weights: Weights, rows: NDArray[Any]) -> F32:
+def rows_of(weights: Stored, rows: NDArray[Any]) -> F32:
     """Return some rows with a weight for every class, 0 where none is kept: shape (n, n_classes)."""
     if isinstance(weights, Quantised):
         stored: Any = weights.stored
@@ -153,7 +153,7 @@ def rows_of(weights: Weights, rows: NDArray[Any]) -> F32:
     return found
 
 
-def column_of(weights: Weights, rows: NDArray[Any], code: int) -> F32:
+def column_of(weights: Stored, rows: NDArray[Any], code: int) -> F32:
     """Return what some rows weigh for one class: shape (n,)."""
     if isinstance(weights, Quantised):
         stored: Any = weights.stored
@@ -178,7 +178,7 @@ def _column(exponents: NDArray[np.int8]) -> NDArray[np.intc]:
     return exponents.astype(np.intc)[:, None]
 
 
-def strongest(weights: Plain, most: int) -> U32:
+def strongest(weights: Weights, most: int) -> U32:
     """Return the rows of the largest positive weights of each class, each row once, rising."""
     rows: set[int] = set()
     for features, column in _columns(weights):
@@ -191,7 +191,7 @@ def strongest(weights: Plain, most: int) -> U32:
     return np.array(sorted(rows), dtype=np.uint32)
 
 
-def _columns(weights: Plain) -> Any:
+def _columns(weights: Weights) -> Any:
     """Yield, class by class, some rows, rising, and their weights: all that are not 0."""
     if not isinstance(weights, Kept):
         every = np.arange(len(weights))
