@@ -96,7 +96,8 @@ def quantised(weights: Weights) -> Quantised:
     if len(filled):
         begins = np.cumsum(lengths, dtype=np.int64)[filled] - lengths[filled]
         largest[filled] = np.maximum.reduceat(np.abs(values.reshape(-1)), begins)
-    exponents = np.clip(np.frexp(largest / LARGEST)[1], *EXPONENTS)
+    part, exponents = np.frexp(largest / LARGEST)
+    exponents = np.clip(exponents - (part == 0.5), *EXPONENTS)  # the smallest that will do
     steps = np.ldexp(values.reshape(-1), -np.repeat(exponents, lengths)).reshape(values.shape)
     small = np.clip(np.rint(steps), -LARGEST, LARGEST).astype(np.int8)
     return Quantised(with_values(weights, small), exponents.astype(np.int8))
