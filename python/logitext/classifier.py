@@ -535,11 +535,10 @@ class TextClassifier:
         Examples
         --------
         >>> import logitext as lt
-        >>> texts = ["good film", "great acting", "bad plot", "awful film"] * 5
-        >>> clf = lt.TextClassifier().fit(texts, ["yes", "yes", "no", "no"] * 5)
-        >>> clf = clf.compress("5kB", texts)
+        >>> texts = [f"a {word} film, number {i % 400}" for i in range(800) for word in ("good", "bad")]
+        >>> clf = lt.TextClassifier(epochs=3).fit(texts, ["yes", "no"] * 800).compress("15kB", texts)
         >>> before, after = clf.training_["compressed"]["bytes"]
-        >>> after <= 5000 < before, clf.predict(["great film"]).tolist()
+        >>> after <= 15_000 < before, clf.predict(["good film"]).tolist()
         (True, ['yes'])
         """
         self._fitted()
