@@ -11,7 +11,7 @@ use crate::ngrams::{Block, Recipe};
 use crate::reader::{PASSING, Reader, Side};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
-use crate::support::Weights;
+use crate::support::{Values, Weights};
 use crate::table::{Table, bucket, bucket_bits};
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
@@ -275,14 +275,7 @@ impl<'l, 'a> Prepared<'l, 'a> {
                 _ => (&*passing, entry.at ^ PASSING),
             };
             let Known { row, idf } = list[at as usize];
-            match self.layer.weights {
-                Weights::Dense(weights) => {
-                    for line in 0..lines {
-                        prefetch(weights, row as usize * classes + class + 16 * line);
-                    }
-                }
-                kept => kept.ask(row as usize, classes, false),
-            }
+            self.layer.weights.ask(row as usize, class, classes, lines);
             let raw = self.sublinear.get(entry.count) * idf;
             squares += f64::from(raw) * f64::from(raw);
             (row, raw)
@@ -314,45 +307,56 @@ impl<'l, 'a> Prepared<'l, 'a> {
         for (which, (block, _)) in tables.iter().enumerate() {
             let scale = self.weigh(which, reader.block(*block), memory);
             let Memory { features, sums, .. } = &mut *memory;
-            let weights = match self.layer.weights {
-                Weights::Dense(weights) if out.len() <= 32 => weights,
+            self.layer.weights.fold(features);
+            match self.layer.weights {
+                Weights::Dense(Values::Floats(weights)) if out.len() <= 32 => {
+                    add_few(weights, features, scale, (bias.len(), class), out);
+                }
+                Weights::Dense(Values::Bytes { values, .. }) if out.len() <= 32 => {
+                    add_few(values, features, scale, (bias.len(), class), out);
+                }
                 weights if self.class.is_some() => {
                     let own = |&(row, raw): &(u32, f32)| raw * weights.of(row as usize, class, bias.len());
                     out[0] += features.iter().map(own).sum::<f32>() * scale;
-                    continue;
                 }
-                weights => {
-                    add_many(weights, features, scale, sums, out);
-                    continue;
-                }
-            };
-            // A few classes at a time.
-            let (mut rest, mut class) = (&mut *out, class);
-            while !rest.is_empty() {
-                let step = if rest.len() >= 16 { 16 } else { rest.len().min(8) };
-                let own = cut(&mut rest, step);
-                let place = (bias.len(), class);
-                match step {
-                    1 => add::<1>(weights, features, scale, place, own),
-                    2 => add::<2>(weights, features, scale, place, own),
-                    3 => add::<3>(weights, features, scale, place, own),
-                    4 => add::<4>(weights, features, scale, place, own),
-                    5 => add::<5>(weights, features, scale, place, own),
-                    6 => add::<6>(weights, features, scale, place, own),
-                    7 => add::<7>(weights, features, scale, place, own),
-                    8 => add::<8>(weights, features, scale, place, own),
-                    _ => add::<16>(weights, features, scale, place, own),
-                }
-                class += step;
+                weights => add_many(weights, features, scale, sums, out),
             }
         }
     }
 }
 
+/// Add values × weights of classes from one on, a few at a time.
+#[inline(always)]
+fn add_few<W: Copy + Into<f32>>(
+    weights: &[W],
+    features: &[(u32, f32)],
+    scale: f32,
+    (classes, mut class): (usize, usize),
+    mut out: &mut [f32],
+) {
+    while !out.is_empty() {
+        let step = if out.len() >= 16 { 16 } else { out.len().min(8) };
+        let own = cut(&mut out, step);
+        let place = (classes, class);
+        match step {
+            1 => add::<1, W>(weights, features, scale, place, own),
+            2 => add::<2, W>(weights, features, scale, place, own),
+            3 => add::<3, W>(weights, features, scale, place, own),
+            4 => add::<4, W>(weights, features, scale, place, own),
+            5 => add::<5, W>(weights, features, scale, place, own),
+            6 => add::<6, W>(weights, features, scale, place, own),
+            7 => add::<7, W>(weights, features, scale, place, own),
+            8 => add::<8, W>(weights, features, scale, place, own),
+            _ => add::<16, W>(weights, features, scale, place, own),
+        }
+        class += step;
+    }
+}
+
 /// Add values × weights, of few classes from one on: sums stay in registers.
 #[inline(always)]
-fn add<const CLASSES: usize>(
-    weights: &[f32],
+fn add<const CLASSES: usize, W: Copy + Into<f32>>(
+    weights: &[W],
     features: &[(u32, f32)],
     scale: f32,
     (classes, class): (usize, usize),
@@ -361,9 +365,9 @@ fn add<const CLASSES: usize>(
     let mut sums = [0.0; CLASSES];
     for &(row, raw) in features {
         let rest = weights.get(row as usize * classes + class..);
-        if let Some(weights) = rest.and_then(<[f32]>::first_chunk::<CLASSES>) {
+        if let Some(weights) = rest.and_then(<[W]>::first_chunk::<CLASSES>) {
             for k in 0..CLASSES {
-                sums[k] += raw * weights[k];
+                sums[k] += raw * weights[k].into();
             }
         }
     }
@@ -377,7 +381,7 @@ fn add_many(weights: Weights, features: &[(u32, f32)], scale: f32, sums: &mut Ve
     sums.resize(out.len(), 0.0);
     if let Weights::Kept { .. } = weights {
         for &(row, _) in features {
-            weights.ask(row as usize, out.len(), true);
+            weights.ask_again(row as usize);
         }
     }
     for &(row, raw) in features {

@@ -14,7 +14,7 @@ use crate::count::{Room, SHARDS};
 use crate::dense::{Counted, Layer};
 use crate::ngrams::{Block, LONGEST, Recipe, Sink, ngrams};
 use crate::simd::level;
-use crate::support::{Ids, Occurrences, Weights};
+use crate::support::{Ids, Occurrences, Values, Weights};
 use crate::table::Table;
 use crate::text::{BadTexts, Rule, Texts};
 use crate::train::{Examples, Lists, Schedule, Sets, Signs};
@@ -486,28 +486,52 @@ fn train_wide<'py>(
     Ok(told(progress))
 }
 
-/// A matrix, or (places, ids, weights): see `support::Rows`.
+/// A matrix, or (places, ids, weights), of floats, or of bytes with exponents behind: see `Weights`.
 #[derive(FromPyObject)]
 enum PyRows<'py> {
     Dense(PyReadonlyArray2<'py, f32>),
-    Short(PyReadonlyArray2<'py, u32>, PyReadonlyArray1<'py, u16>, PyReadonlyArray1<'py, f32>),
-    Long(PyReadonlyArray2<'py, u32>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, f32>),
+    DenseBytes(PyReadonlyArray2<'py, i8>, PyReadonlyArray1<'py, i8>),
+    Kept(PyReadonlyArray2<'py, u32>, PyIds<'py>, PyReadonlyArray1<'py, f32>),
+    KeptBytes(PyReadonlyArray2<'py, u32>, PyIds<'py>, PyReadonlyArray1<'py, i8>, PyReadonlyArray1<'py, i8>),
+}
+
+#[derive(FromPyObject)]
+enum PyIds<'py> {
+    #[pyo3(transparent)]
+    Short(PyReadonlyArray1<'py, u16>),
+    #[pyo3(transparent)]
+    Long(PyReadonlyArray1<'py, u32>),
+}
+
+impl PyIds<'_> {
+    fn ids(&self) -> PyResult<Ids<'_>> {
+        Ok(match self {
+            PyIds::Short(ids) => Ids::Short(slice(ids)?),
+            PyIds::Long(ids) => Ids::Long(slice(ids)?),
+        })
+    }
 }
 
 impl PyRows<'_> {
     fn rows(&self) -> PyResult<Weights<'_>> {
         let not_contiguous = |_| bad("arrays must be contiguous");
         Ok(match self {
-            PyRows::Dense(weights) => Weights::Dense(weights.as_slice().map_err(not_contiguous)?),
-            PyRows::Short(places, ids, weights) => Weights::Kept {
+            PyRows::Dense(weights) => {
+                Weights::Dense(Values::Floats(weights.as_slice().map_err(not_contiguous)?))
+            }
+            PyRows::DenseBytes(values, exponents) => Weights::Dense(Values::Bytes {
+                values: values.as_slice().map_err(not_contiguous)?,
+                exponents: slice(exponents)?,
+            }),
+            PyRows::Kept(places, ids, weights) => Weights::Kept {
                 places: places.as_slice().map_err(not_contiguous)?,
-                ids: Ids::Short(slice(ids)?),
-                weights: slice(weights)?,
+                ids: ids.ids()?,
+                weights: Values::Floats(slice(weights)?),
             },
-            PyRows::Long(places, ids, weights) => Weights::Kept {
+            PyRows::KeptBytes(places, ids, values, exponents) => Weights::Kept {
                 places: places.as_slice().map_err(not_contiguous)?,
-                ids: Ids::Long(slice(ids)?),
-                weights: slice(weights)?,
+                ids: ids.ids()?,
+                weights: Values::Bytes { values: slice(values)?, exponents: slice(exponents)? },
             },
         })
     }

@@ -26,11 +26,25 @@ impl Ids<'_> {
     }
 }
 
-/// The rows of a layer's weights. Nothing read from `places` and `ids` is trusted.
+/// The weights themselves, row after row.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// As they were trained.
+    Floats(&'a [f32]),
+    /// Of a compressed model: times two to the power of the exponent of their row.
+    Bytes {
+        /// One byte each.
+        values: &'a [i8],
+        /// (features,)
+        exponents: &'a [i8],
+    },
+}
+
+/// The rows of a layer's weights. Nothing read from `places`, `ids` and `exponents` is trusted.
 #[derive(Clone, Copy)]
 pub enum Weights<'a> {
     /// (features, classes)
-    Dense(&'a [f32]),
+    Dense(Values<'a>),
     /// Each row as long as its support.
     Kept {
         /// (features + 1, 2): where each row begins among the weights and among the classes. A row
@@ -39,79 +53,157 @@ pub enum Weights<'a> {
         /// Of each weight of the other rows.
         ids: Ids<'a>,
         /// Of all rows.
-        weights: &'a [f32],
+        weights: Values<'a>,
     },
 }
 
-impl Weights<'_> {
-    /// Add `value` times one row to `sums`, one of each class; a row that is not there adds nothing.
+impl Values<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Values::Floats(values) => values.len(),
+            Values::Bytes { values, .. } => values.len(),
+        }
+    }
+
+    #[inline(always)]
+    fn ask(&self, at: usize) {
+        match *self {
+            Values::Floats(values) => crate::simd::prefetch(values, at),
+            Values::Bytes { values, .. } => crate::simd::prefetch(values, at),
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, at: usize) -> f32 {
+        match *self {
+            Values::Floats(values) => values.get(at).copied().unwrap_or(0.0),
+            Values::Bytes { values, .. } => values.get(at).map_or(0.0, |&w| w.into()),
+        }
+    }
+}
+
+impl<'a> Weights<'a> {
+    fn values(&self) -> Values<'a> {
+        match *self {
+            Weights::Dense(values) | Weights::Kept { weights: values, .. } => values,
+        }
+    }
+
+    /// Multiply values by the powers of two of their rows, once for all classes: exact, so that bytes
+    /// give the same bits as the floats they stand for.
+    #[inline(always)]
+    pub fn fold(&self, features: &mut [(u32, f32)]) {
+        if let Values::Bytes { exponents, .. } = self.values() {
+            for (row, value) in features {
+                let exponent = exponents.get(*row as usize).map_or(0, |&e| i32::from(e).max(-126));
+                *value *= f32::from_bits(((exponent + 127) as u32) << 23);
+            }
+        }
+    }
+
+    /// Where a row stands among the weights and among the classes: nowhere among these if it is full.
+    #[inline(always)]
+    fn place(&self, row: usize, classes: usize) -> Option<[std::ops::Range<usize>; 2]> {
+        match *self {
+            Weights::Dense(_) => Some([row * classes..(row + 1) * classes, 0..0]),
+            Weights::Kept { places, .. } => match places.get(2 * row..2 * row + 4) {
+                Some(&[begin, first, end, last]) => {
+                    Some([begin as usize..end as usize, first as usize..last as usize])
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// Add `value` times one row, as it is stored (see `fold`), to `sums`, one of each class; a row that
+    /// is not there adds nothing.
     #[inline(always)]
     pub fn add(&self, row: usize, value: f32, sums: &mut [f32]) {
-        match *self {
-            Weights::Dense(weights) => {
-                let begin = row * sums.len();
-                if let Some(weights) = weights.get(begin..begin + sums.len()) {
-                    add_full(value, weights, sums);
-                }
-            }
-            Weights::Kept { places, ids, weights } => {
-                let Some(&[begin, first, end, last]) = places.get(2 * row..2 * row + 4) else { return };
-                let Some(weights) = weights.get(begin as usize..end as usize) else { return };
-                let range = first as usize..last as usize;
-                match ids {
-                    _ if range.is_empty() => add_full(value, weights, sums),
-                    Ids::Short(ids) => add_kept(value, weights, ids.get(range).unwrap_or(&[]), sums),
-                    Ids::Long(ids) => add_kept(value, weights, ids.get(range).unwrap_or(&[]), sums),
-                }
+        let Some([own, of_ids]) = self.place(row, sums.len()) else { return };
+        match self.values() {
+            Values::Floats(values) => self.add_row(value, values.get(own).unwrap_or(&[]), of_ids, sums),
+            Values::Bytes { values, .. } => {
+                self.add_row(value, values.get(own).unwrap_or(&[]), of_ids, sums);
             }
         }
     }
 
-    /// One weight of a row, 0 for a class it has none for: what `add` adds times the value.
+    #[inline(always)]
+    fn add_row<W: Copy + Into<f32>>(
+        &self,
+        value: f32,
+        weights: &[W],
+        of_ids: std::ops::Range<usize>,
+        sums: &mut [f32],
+    ) {
+        match *self {
+            Weights::Kept { ids: Ids::Short(ids), .. } if !of_ids.is_empty() => {
+                add_kept(value, weights, ids.get(of_ids).unwrap_or(&[]), sums);
+            }
+            Weights::Kept { ids: Ids::Long(ids), .. } if !of_ids.is_empty() => {
+                add_kept(value, weights, ids.get(of_ids).unwrap_or(&[]), sums);
+            }
+            _ => add_full(value, weights, sums),
+        }
+    }
+
+    /// One weight of a row as it is stored, 0 for a class it has none for: what `add` adds times the value.
     #[inline(always)]
     pub fn of(&self, row: usize, class: usize, classes: usize) -> f32 {
-        match *self {
-            Weights::Dense(weights) => weights.get(row * classes + class).copied().unwrap_or(0.0),
-            Weights::Kept { places, ids, weights } => {
-                let Some(&[begin, first, end, last]) = places.get(2 * row..2 * row + 4) else { return 0.0 };
-                let Some(weights) = weights.get(begin as usize..end as usize) else { return 0.0 };
-                let range = first as usize..last as usize;
-                let at = match ids {
-                    _ if range.is_empty() => Some(class),
-                    Ids::Short(ids) => place(ids.get(range).unwrap_or(&[]), class),
-                    Ids::Long(ids) => place(ids.get(range).unwrap_or(&[]), class),
-                };
-                at.and_then(|at| weights.get(at)).copied().unwrap_or(0.0)
+        let Some([own, of_ids]) = self.place(row, classes) else { return 0.0 };
+        let at = match *self {
+            Weights::Kept { ids: Ids::Short(ids), .. } if !of_ids.is_empty() => {
+                place(ids.get(of_ids).unwrap_or(&[]), class)
             }
+            Weights::Kept { ids: Ids::Long(ids), .. } if !of_ids.is_empty() => {
+                place(ids.get(of_ids).unwrap_or(&[]), class)
+            }
+            _ => Some(class),
+        };
+        at.filter(|&at| at < own.len()).map_or(0.0, |at| self.values().get(own.start + at))
+    }
+
+    /// Ask for where a row is said to begin, or, of a matrix, for the weights from one class on.
+    #[inline(always)]
+    pub fn ask(&self, row: usize, class: usize, classes: usize, lines: usize) {
+        if let Values::Bytes { exponents, .. } = self.values() {
+            crate::simd::prefetch(exponents, row);
+        }
+        match *self {
+            Weights::Dense(values) => {
+                for line in 0..lines {
+                    values.ask(row * classes + class + 16 * line);
+                }
+            }
+            Weights::Kept { places, .. } => crate::simd::prefetch(places, 2 * row),
         }
     }
 
-    /// Ask for where a row is said to begin, then, later, for the row.
+    /// Ask for a row that stands where `ask` asked for.
     #[inline(always)]
-    pub fn ask(&self, row: usize, classes: usize, later: bool) {
-        match *self {
-            Weights::Dense(weights) if !later => crate::simd::prefetch(weights, row * classes),
-            Weights::Kept { places, .. } if !later => crate::simd::prefetch(places, 2 * row),
-            Weights::Kept { places, ids, weights } => {
-                let Some(&[begin, first]) = places.get(2 * row..2 * row + 2) else { return };
-                crate::simd::prefetch(weights, begin as usize);
-                match ids {
-                    Ids::Short(ids) => crate::simd::prefetch(ids, first as usize),
-                    Ids::Long(ids) => crate::simd::prefetch(ids, first as usize),
-                }
-            }
-            Weights::Dense(_) => {}
+    pub fn ask_again(&self, row: usize) {
+        let Weights::Kept { places, ids, weights } = *self else { return };
+        let Some(&[begin, first]) = places.get(2 * row..2 * row + 2) else { return };
+        weights.ask(begin as usize);
+        match ids {
+            Ids::Short(ids) => crate::simd::prefetch(ids, first as usize),
+            Ids::Long(ids) => crate::simd::prefetch(ids, first as usize),
         }
     }
 
     /// Whether there are weights for `features` rows of so many classes, so far as sizes tell.
     pub fn fits(&self, features: usize, classes: usize) -> bool {
-        match *self {
-            Weights::Dense(weights) => weights.len() == features * classes,
-            Weights::Kept { places, ids, weights } => {
-                places.len() == 2 * (features + 1) && ids.len() <= weights.len()
+        let enough = match self.values() {
+            Values::Floats(_) => true,
+            Values::Bytes { exponents, .. } => exponents.len() == features,
+        };
+        enough
+            && match *self {
+                Weights::Dense(weights) => weights.len() == features * classes,
+                Weights::Kept { places, ids, weights } => {
+                    places.len() == 2 * (features + 1) && ids.len() <= weights.len()
+                }
             }
-        }
     }
 }
 
@@ -122,17 +214,22 @@ fn place<I: Copy + Into<u32>>(ids: &[I], class: usize) -> Option<usize> {
 }
 
 #[inline(always)]
-fn add_full(value: f32, weights: &[f32], sums: &mut [f32]) {
+fn add_full<W: Copy + Into<f32>>(value: f32, weights: &[W], sums: &mut [f32]) {
     for (sum, &w) in sums.iter_mut().zip(weights) {
-        *sum += value * w;
+        *sum += value * w.into();
     }
 }
 
 #[inline(always)]
-fn add_kept<I: Copy + Into<u32>>(value: f32, weights: &[f32], ids: &[I], sums: &mut [f32]) {
+fn add_kept<W: Copy + Into<f32>, I: Copy + Into<u32>>(
+    value: f32,
+    weights: &[W],
+    ids: &[I],
+    sums: &mut [f32],
+) {
     for (&w, &id) in weights.iter().zip(ids) {
         if let Some(sum) = sums.get_mut(id.into() as usize) {
-            *sum += value * w;
+            *sum += value * w.into();
         }
     }
 }
@@ -344,7 +441,21 @@ mod tests {
     fn sums(places: &[u32], row: usize) -> [f32; 4] {
         let (ids, weights) = ([0, 3, 9], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
         let mut sums = [0.0; 4];
-        Weights::Kept { places, ids: Ids::Short(&ids), weights: &weights }.add(row, 2.0, &mut sums);
+        let floats = Weights::Kept { places, ids: Ids::Short(&ids), weights: Values::Floats(&weights) };
+        floats.add(row, 2.0, &mut sums);
+        // The same in bytes, times 2⁻¹ or 2³.
+        for exponent in [-1, 3] {
+            let (bytes, exponents) = ([1, 2, 3, 4, 5, 6, 7], [exponent; 4]);
+            let values = Values::Bytes { values: &bytes, exponents: &exponents };
+            let weights = Weights::Kept { places, ids: Ids::Short(&ids), weights: values };
+            let mut own = [0.0; 4];
+            let mut feature = [(row as u32, 2.0 * 2f32.powi(-i32::from(exponent)))];
+            weights.fold(&mut feature);
+            weights.add(row, if row < 4 { feature[0].1 } else { 2.0 }, &mut own);
+            assert_eq!(own, sums);
+            let of = |weights: Weights, class| weights.of(row, class, 4);
+            (0..4).for_each(|class| assert_eq!(of(weights, class), of(floats, class)));
+        }
         sums
     }
 

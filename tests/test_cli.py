@@ -940,3 +940,43 @@ def test_training_says_what_to_look_into(tmp_path: Path, run: Run) -> None:
     assert re.search("warning +6 rows have the same text as one of another class\n", trained.out)
     inspected = run("inspect", tmp_path / "m")
     assert re.search("warning +6 rows have the same text as one of another class\n", inspected.out)
+
+
+# -- small models ---------------------------------------------------------------
+
+
+def test_max_size(tmp_path: Path) -> None:
+    model = tmp_path / "small.safetensors"
+    done = logitext("train", HEADLINES, "--max-size", "20kB", "-o", model, *QUICK)
+    assert done.code == 0, done.err
+    assert model.stat().st_size <= 20_000
+    found = re.search(
+        r"^compressed +from (\S+ \S+) to (\S+ kB), ([\d,]+) of ([\d,]+) n-grams$", done.out, re.M
+    )
+    assert found is not None
+    assert re.search(
+        r"^same decisions +[01]\.\d{4} of 1,280 rows, which it may have learned$", done.out, re.M
+    )
+    shown = logitext("inspect", model).out
+    assert " ".join(found[0].split()) in " ".join(shown.split())
+    judged = logitext(
+        "train", HEADLINES, "--validation", HEADLINES_TEST, "--max-size", 20000, "-o", model, *QUICK
+    )
+    cost = re.search(r"^its cost +accuracy ([\d.]+) before, ([\d.]+) after, on 303 rows$", judged.out, re.M)
+    assert cost is not None
+    evaluated = logitext("evaluate", model, HEADLINES_TEST).out
+    assert re.search(rf"^accuracy +{cost[2]}$", evaluated, re.M)
+
+
+def test_max_size_that_is_none_or_too_small_or_large(tmp_path: Path) -> None:
+    model = tmp_path / "m.safetensors"
+    done = logitext("train", HEADLINES, "--max-size", "huge", "-o", model, *QUICK)
+    assert done.code == 2
+    assert "a text like 500kB, 1.5MB or 2MiB, got 'huge'" in " ".join(done.err.split())
+    done = logitext("train", HEADLINES, "--max-size", "1kB", "-o", model, *QUICK)
+    assert done.code == 1
+    assert "header and bias alone take up to" in done.err
+    assert not model.exists()
+    done = logitext("train", HEADLINES, "--max-size", "1GB", "-o", model, *QUICK)
+    assert done.code == 0
+    assert re.search(r"^compressed +no: it is within 1GB as it is$", done.out, re.M)

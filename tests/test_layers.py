@@ -44,7 +44,7 @@ LAYERS = [
     ["search"],
     ["gathering", "training"],
     ["streaming"],
-    ["cautions", "explanation", "model", "arguments", "continuing"],
+    ["cautions", "explanation", "model", "arguments", "compression", "continuing"],
     ["classifier"],
     ["answers", "many"],
     ["report", "fasttext", "corpus"],

@@ -18,7 +18,9 @@ Texts: TypeAlias = tuple[I64, U8]  # offsets (n + 1,), UTF-8 data
 Recipe: TypeAlias = tuple[str, Range, Range]  # tokens, word n-grams, character n-grams
 Lists: TypeAlias = tuple[U64, I64, U32, F32]  # hashes, indptr (8 * (n + 1),), indices, values
 Table: TypeAlias = tuple[str, U64, U32, U32]  # block, hashes, buckets, document_frequency
-Weights: TypeAlias = F32 | tuple[U32, NDArray[Any], F32]  # a matrix, or places, ids, values
+I8: TypeAlias = NDArray[np.int8]
+# A matrix, or places, ids, values; bytes have exponents behind.
+Weights: TypeAlias = F32 | tuple[U32, NDArray[Any], F32] | tuple[I8, I8] | tuple[U32, NDArray[Any], I8, I8]
 Layer: TypeAlias = tuple[Recipe, list[Table], int, Weights, F32]  # recipe, tables, documents, weights, bias
 Occurrences: TypeAlias = tuple[I64, U32, F32]  # indptr, indices, values
 Support: TypeAlias = tuple[U32, U32, U32, Occurrences, Occurrences]  # places, ids, begins; full, kept

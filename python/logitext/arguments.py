@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_EPOCHS = 1 << 20
 USUAL_WORDS = (1, 2)
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
 def check(params: Mapping[str, Any]) -> Settings:
@@ -73,6 +75,8 @@ def check(params: Mapping[str, Any]) -> Settings:
         minutes = _number("minutes", minutes, above=0.0)
         if minutes is None:
             raise ValueError('minutes must be a number above 0 or None, got "auto"')
+    if params["max_size"] is not None:
+        as_bytes(params["max_size"])
     seed = params["random_state"]
     if not (_is_whole(seed) and 0 <= seed < 2**32):
         raise ValueError(f"random_state must be an integer in [0, 2**32), got {seed!r}")
@@ -92,6 +96,42 @@ def check(params: Mapping[str, Any]) -> Settings:
         threads=thread_count(params["threads"]),
         seed=int(seed),
     )
+
+
+def as_bytes(size: Any) -> int:
+    """Return how many bytes a model file may have.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a number and a unit: ``"500kB"``, ``"1.5 MB"`` (10⁶), ``"2MiB"`` (2²⁰).
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or not positive.
+
+    Examples
+    --------
+    >>> from logitext.arguments import as_bytes
+    >>> as_bytes("2MB"), as_bytes("1.5kB"), as_bytes("2MiB"), as_bytes(800)
+    (2000000, 1500, 2097152, 800)
+    """
+    found, count = None, 0
+    if isinstance(size, str):
+        found = re.fullmatch(r"(\d{1,18})(?:\.(\d{1,9}))? ?([kmg]i?)?b?", size.strip().lower(), re.ASCII)
+    elif _is_whole(size):
+        count = int(size)
+    if found is not None:
+        whole, part, unit = found[1], found[2] or "", found[3] or ""
+        count = int(whole + part) * UNITS[unit] // 10 ** len(part)
+    if not 0 < count < 1 << 63:
+        raise ValueError(f"max_size must be bytes, or a text like 500kB, 1.5MB or 2MiB, got {size!r}")
+    return count
 
 
 def thread_count(threads: Any) -> int:

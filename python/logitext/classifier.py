@@ -13,8 +13,18 @@ import numpy as np
 import pyarrow as pa
 
 from logitext import modelfile
-from logitext.arguments import are_paths, check, class_weights, from_json, row_weights, thread_count, to_json
+from logitext.arguments import (
+    are_paths,
+    as_bytes,
+    check,
+    class_weights,
+    from_json,
+    row_weights,
+    thread_count,
+    to_json,
+)
 from logitext.calibration import Calibration
+from logitext.compression import compress
 from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
 from logitext.evaluation import Evaluation, evaluate
@@ -38,6 +48,9 @@ if TYPE_CHECKING:
 __all__ = ["NotFittedError", "TextClassifier", "load"]
 
 Ngrams = tuple[int, int] | Literal["auto"] | None
+
+COMPARED = 5000
+"""Rows trained on that a compressed model is compared on, at most."""
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -82,6 +95,9 @@ class TextClassifier:
     multilabel : bool
         A text may have several labels, or none: each gets a probability and a threshold by
         itself. See `fit` for what labels may be.
+    max_size : int, str or None
+        Bytes the model file may have, or ``"500kB"``, ``"2MB"``, ``"2MiB"``: `fit` ends with
+        `compress`, on the validation set or else on up to 5,000 of the rows.
     calibration : "auto" or None
         "auto" fits a temperature on held-out rows, and thresholds of several labels; without
         it they are at a probability of a half.
@@ -139,6 +155,7 @@ class TextClassifier:
         minutes: float | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         multilabel: bool = False,
+        max_size: int | str | None = None,
         calibration: Literal["auto"] | None = "auto",
         threads: int | None = None,
         random_state: int = 0,
@@ -156,6 +173,7 @@ class TextClassifier:
         self.minutes = minutes
         self.class_weight = class_weight
         self.multilabel = multilabel
+        self.max_size = max_size
         self.calibration = calibration
         self.threads = threads
         self.random_state = random_state
@@ -303,7 +321,7 @@ class TextClassifier:
             arguments=arguments,
             multilabel=sets is not None,
         )
-        return self._ready()
+        return self._shrunk(column, held, tell)
 
     def _fit_stream(
         self,
@@ -339,6 +357,19 @@ class TextClassifier:
             settings=settings,
             arguments=arguments,
         )
+        held = None if validation is None else _validation(validation, names, several=False)
+        return self._shrunk(texts, held, progress)
+
+    def _shrunk(self, texts: pa.LargeStringArray, held: Examples | None, progress: Progress) -> Self:
+        """Compress what was trained, if that is wanted."""
+        if self.max_size is not None:
+            progress("compressing", 0.0)
+            if held is None:
+                rows = np.linspace(0, len(texts) - 1, min(len(texts), COMPARED)).astype(np.int64)
+                texts = texts.take(arrow_numbers(rows))
+            how: dict[str, Any] = {"threads": thread_count(self.threads)}
+            most = as_bytes(self.max_size)
+            self.model_ = compress(self.model_, most, texts if held is None else held.texts, held, **how)
         return self._ready()
 
     def partial_fit(
@@ -419,7 +450,7 @@ class TextClassifier:
         self.model_ = go_on(
             model, given, settings, tell, epochs=int(epochs), validation=held, watched=watched
         )
-        return self._ready()
+        return self._shrunk(given.texts, held, tell)
 
     def calibrate(self, texts: Any, labels: Any) -> Self:
         """Fit the temperature anew, and thresholds, on rows the model was not trained on.
@@ -455,6 +486,63 @@ class TextClassifier:
         found = HeldOut(held, np.arange(len(held), dtype=np.uint32), z).calibrate().calibration
         header = {**self.model_.header, **calibrated(found, names, multilabel=several)}
         self.model_ = replace(self.model_, header=header)
+        return self._ready()
+
+    def compress(self, max_size: int | str, texts: Any = None, labels: Any = None) -> Self:
+        """Make the model small: what counts least is left out, weights become bytes.
+
+        Parameters
+        ----------
+        max_size : int or str
+            Bytes the saved file may have, or ``"500kB"``, ``"2MB"`` (2,000,000), ``"2MiB"``. A model
+            that is small enough stays as it is.
+        texts : as for `fit`, optional
+            A few thousand like those to come: on these the temperature is fitted anew. Without
+            them it stays, and is marked stale in the header until `calibrate` is called.
+        labels : one per text, each a class of the model, optional
+            Only of texts the model was not trained on: the temperature then follows them. Else
+            it follows what the large model said of the texts, which may be those trained on.
+
+        Returns
+        -------
+        TextClassifier
+            Itself. ``training_["compressed"]`` tells what it cost: ``bytes``, ``ngrams`` and
+            ``weights`` before and after, of the texts the ``agreement`` (the share of decisions that
+            are the same) and, with labels, ``accuracy`` before and after.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `load`.
+        ValueError
+            If `max_size` is no size, or too small for a model without n-grams; if there are
+            labels and no texts, or arguments are otherwise not as described.
+
+        Notes
+        -----
+        The model explains itself as exactly as before. `partial_fit` goes on from it in float32.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> texts = [f"a {word} film, number {i % 400}" for i in range(800) for word in ("good", "bad")]
+        >>> clf = lt.TextClassifier(epochs=3).fit(texts, ["yes", "no"] * 800).compress("15kB", texts)
+        >>> before, after = clf.training_["compressed"]["bytes"]
+        >>> after <= 15_000 < before, clf.predict(["good film"]).tolist()
+        (True, ['yes'])
+        """
+        self._fitted()
+        most = as_bytes(max_size)
+        if texts is None and labels is not None:
+            raise ValueError("compress got labels without texts")
+        column = None if texts is None else as_texts(texts)
+        labelled = None
+        if labels is not None:
+            several = self.thresholds_ is not None
+            labelled = _labelled(
+                column, labels, self.model_.classes, "is none of the classes", several=several
+            )
+        self.model_ = compress(self.model_, most, column, labelled, threads=thread_count(self.threads))
         return self._ready()
 
     # -- answers ----------------------------------------------------------------

@@ -133,6 +133,16 @@ def _weight(value: str) -> tuple[str, float]:
     return label, number
 
 
+def _bytes(value: str) -> str:
+    from logitext.arguments import as_bytes
+
+    try:
+        as_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    return value
+
+
 def _or_auto(kind: Any) -> Callable[[str], Any]:
     return lambda value: value if value == "auto" else kind(value)
 
@@ -208,6 +218,13 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
     help="A text may have several labels, or none: lists, several __label__, or strings with a separator.",
 )
 @_separator
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    type=_bytes,
+    help="Bytes MODEL may have at most, as 500kB, 2MB or 2MiB: what counts least is left out; what that "
+    "costs is measured on the validation rows, else on up to 5,000 of those trained on.",
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--class-weight",
@@ -233,6 +250,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     logitext train big.parquet --minutes 5 --checkpoint big.part -o big.safetensors
     logitext train tagged.csv --label tags --label-separator ";" -o tags.safetensors
     logitext train today.csv --continue news.safetensors -o news2.safetensors
+    logitext train news.csv --max-size 500kB -o small.safetensors
     """
     from logitext import TextClassifier, screen
     from logitext.sources import files_of
@@ -263,6 +281,7 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
         "z_loss",
         "early_stopping",
         "minutes",
+        "max_size",
         "threads",
     )
     begun = None if options["begun"] is None else _begun(options)

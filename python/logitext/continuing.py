@@ -87,7 +87,8 @@ def go_on(
         part["held_out"] = found.record(found.calibration)
         if calibration:
             said = calibrated(found.calibration, model.classes, multilabel=examples.sets is not None)
-    record = model.header["training"]
+    record = dict(model.header["training"])
+    record.pop("compressed", None)  # its weights are floats again, and of any size
     header = {**model.header, **said, "library_version": _core.__version__}
     header["training"] = {**record, "continued": [*record.get("continued", []), part]}
     return assemble(trained, header, texts=examples.texts, names=names)

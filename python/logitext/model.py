@@ -16,7 +16,7 @@ from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
 from logitext.logits import sigmoid, softmax
 from logitext.modelschema import format_version
-from logitext.weights import Kept, Weights, as_core, column_of, rows_of, strongest, values_of
+from logitext.weights import Kept, Quantised, Stored, as_core, column_of, rows_of, strongest, values_of
 from logitext.workshop import Settings, Trained
 
 if TYPE_CHECKING:
@@ -66,12 +66,14 @@ class Model:
         return np.array(self.header["thresholds"], np.float32) if self.header.get("multilabel") else None
 
     @property
-    def weights(self) -> Weights:
-        """A matrix, or rows kept to the classes an n-gram was seen with."""
+    def weights(self) -> Stored:
+        """A matrix, or rows kept to some classes; of a compressed model in bytes."""
         arrays = self.arrays
-        if "weight_rows" not in arrays:
-            return arrays["weights"]
-        return Kept(arrays["weight_rows"], arrays["weight_classes"], arrays["weights"], len(arrays["bias"]))
+        stored: Any = arrays["weights"]
+        if "weight_rows" in arrays:
+            stored = Kept(arrays["weight_rows"], arrays["weight_classes"], stored, len(arrays["bias"]))
+        exponents = arrays.get("weight_exponents")
+        return stored if exponents is None else Quantised(stored, exponents)
 
     def layer(self) -> _core.Layer:
         """Return the arrays as the core takes them, none of them copied."""
@@ -263,22 +265,29 @@ def assemble(
     known = names or {}
     spelled = zip(named.tolist(), _spell(named, blocks, texts), strict=True)
     spelling = {row: name for row, read in spelled if (name := known.get(row) or read)}
-    encoded = [name.encode() for name in spelling.values()]
     arrays = {
         "weights": values_of(trained.weights),
         "bias": trained.bias,
         "hashes": np.concatenate([block.hashes for block in blocks]),
         "document_frequency": np.concatenate([block.document_frequency for block in blocks]),
         "buckets": np.concatenate([_core.buckets(block.hashes) for block in blocks]),
-        "named_features": np.array(list(spelling), np.uint32),
-        "named_offsets": np.cumsum([0, *map(len, encoded)], dtype=np.uint64),
-        "named_text": np.frombuffer(b"".join(encoded), np.uint8),
+        **named_arrays(spelling),
     }
     if isinstance(trained.weights, Kept):
         arrays |= {"weight_rows": trained.weights.places, "weight_classes": trained.weights.ids}
     header = {**header, "format_version": format_version(arrays)}
     sizes = [{"name": block.name, "features": len(block)} for block in blocks]
     return Model(arrays, {**header, "features": {**header["features"], "blocks": sizes}})
+
+
+def named_arrays(spelling: Mapping[int, str]) -> dict[str, NDArray[Any]]:
+    """Return n-grams known by name, by rising row, as arrays of the model file."""
+    encoded = [name.encode() for name in spelling.values()]
+    return {
+        "named_features": np.array(list(spelling), np.uint32),
+        "named_offsets": np.cumsum([0, *map(len, encoded)], dtype=np.uint64),
+        "named_text": np.frombuffer(b"".join(encoded), np.uint8),
+    }
 
 
 def calibrated(found: Calibration, classes: list[Any], *, multilabel: bool) -> dict[str, Any]:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
-__all__ = ["FEATURES_VERSION", "FORMAT_VERSION", "ModelFileError", "bucket_bits", "load", "save"]
+__all__ = ["FEATURES_VERSION", "FORMAT_VERSION", "ModelFileError", "bucket_bits", "load", "save", "size"]
 
 Path: TypeAlias = str | os.PathLike[str]
 Known: TypeAlias = dict[str, tuple[str, "np.dtype[Any]"]]
@@ -203,6 +203,32 @@ def load(
             require(intact, f"the checksum of array {name} does not match: the file is damaged")
         check_values(arrays, header, chosen(_AUTO_CHECK))
     return arrays, header
+
+
+def size(header: Mapping[str, Any], shapes: Shapes) -> int:
+    """Return how many bytes a file of arrays of these shapes has.
+
+    Parameters
+    ----------
+    header : mapping of str to Any
+        As for `save`.
+    shapes : mapping of str to sequence of int
+        Of each array of the format.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ModelFileError
+        If the header holds what JSON cannot, or is too large.
+    """
+    known = _arrays(shapes, header)
+    digest = "0" * 64
+    said = {**header, "checksums": dict.fromkeys(known, digest), "checksum": digest}
+    frame, starts = _frame(_to_json(said, sort_keys=True).decode(), shapes, known)
+    return len(frame) + starts[""]
 
 
 @contextmanager

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARRAYS",
+    "EXPONENTS",
     "FEATURES_VERSION",
     "FORMAT_VERSION",
     "Arrays",
@@ -38,8 +39,8 @@ __all__ = [
     "require",
 ]
 
-FORMAT_VERSION = 2
-"""2: weights may be rows kept to some classes. A file of a dense matrix still says 1."""
+FORMAT_VERSION = 3
+"""2: weights may be rows kept to some classes; 3: they may be bytes. A file says the lowest that will do."""
 FEATURES_VERSION = 1
 
 Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
@@ -58,6 +59,8 @@ ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "named_text": ("U8", np.dtype("u1")),
 }
 """The arrays of a model with a matrix of weights."""
+EXPONENTS = -126, 100
+"""Of compressed weights: with a byte they make a float32 that is finite and precise."""
 _WIDE = (1 << 16) + 1
 """From so many classes on, 16 bits do not number them."""
 _BLOCKS = {"words": "word_ngrams", "chars": "char_ngrams"}
@@ -74,7 +77,8 @@ def arrays_of(names: Collection[str], classes: int) -> dict[str, tuple[str, np.d
     Parameters
     ----------
     names : collection of str
-        If ``weight_rows`` is among them, the weights are rows kept to some of the classes.
+        If ``weight_rows`` is among them, the weights are rows kept to some of the classes; if
+        ``weight_exponents`` is, they are bytes.
     classes : int
         With many the numbers of classes are wider.
 
@@ -88,17 +92,19 @@ def arrays_of(names: Collection[str], classes: int) -> dict[str, tuple[str, np.d
     >>> arrays_of(["weight_rows"], 10_000)["weight_classes"]
     ('U16', dtype('uint16'))
     """
-    if "weight_rows" not in names:
-        return ARRAYS
-    ids = ("U32", np.dtype("<u4")) if classes >= _WIDE else ("U16", np.dtype("<u2"))
-    both = {**ARRAYS, "weight_classes": ids, "weight_rows": ("U32", np.dtype("<u4"))}
-    # Widest first; of one width float before integer, then by name.
-    return dict(sorted(both.items(), key=lambda item: (-item[1][1].itemsize, item[1][0], item[0])))
+    found = dict(ARRAYS)
+    if "weight_rows" in names:
+        ids = ("U32", np.dtype("<u4")) if classes >= _WIDE else ("U16", np.dtype("<u2"))
+        found |= {"weight_classes": ids, "weight_rows": ("U32", np.dtype("<u4"))}
+    if "weight_exponents" in names:
+        found |= dict.fromkeys(("weights", "weight_exponents"), ("I8", np.dtype("i1")))
+    # Widest first; of one width float before integer, signed before not, then by name.
+    return dict(sorted(found.items(), key=lambda item: (-item[1][1].itemsize, item[1][0], item[0])))
 
 
 def format_version(names: Collection[str]) -> int:
     """Return the oldest version of the format that knows these arrays."""
-    return 2 if "weight_rows" in names else 1
+    return 3 if "weight_exponents" in names else 2 if "weight_rows" in names else 1
 
 
 def require(condition: object, complaint: str) -> None:
@@ -196,6 +202,8 @@ def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
     if "weight_rows" in shapes:
         weights, ids = math.prod(shapes["weights"]), math.prod(shapes["weight_classes"])
         wanted |= {"weights": [weights], "weight_rows": [features + 1, 2], "weight_classes": [ids]}
+    if "weight_exponents" in shapes:
+        wanted["weight_exponents"] = [features]
     for name, shape in wanted.items():
         found = list(shapes[name])
         require(found == shape, f"array {name} has shape {found} where {shape} is called for")
@@ -212,6 +220,12 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
     for name in ("bias", "weights"):
         finite = name not in chosen or all(np.isfinite(chunk).all() for chunk in _chunks(arrays[name]))
         require(finite, f"array {name} holds a value that is not finite")
+    if "weight_exponents" in chosen:
+        low, high = EXPONENTS
+        right = all(
+            low <= chunk.min() and chunk.max() <= high for chunk in _chunks(arrays["weight_exponents"])
+        )
+        require(right, f"array weight_exponents holds one that is not from {low} to {high}")
     counts, named = arrays["document_frequency"], arrays["named_features"]
     if "document_frequency" in chosen and counts.size:
         right = counts.min() >= 1 and int(counts.max()) <= header["features"]["documents"]

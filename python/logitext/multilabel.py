@@ -109,6 +109,7 @@ def fit_sigmoid(z: ArrayLike, y: ArrayLike | LabelSets) -> tuple[float, float]:
     z : array, shape (n, n_labels)
         Logits of rows the model did not learn from.
     y : array of 0 and 1, shape (n, n_labels), or LabelSets
+        Or floats from 0 to 1: a probability of each label.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def fit_sigmoid(z: ArrayLike, y: ArrayLike | LabelSets) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        If shapes do not fit, or `y` holds not only 0 and 1.
+        If shapes do not fit, or `y` holds neither only 0 and 1 nor probabilities.
 
     Notes
     -----
@@ -139,11 +140,16 @@ def fit_sigmoid(z: ArrayLike, y: ArrayLike | LabelSets) -> tuple[float, float]:
     (1.1, True)
     """
     logits = np.asarray(z)
-    sets = as_sets(y, logits.shape)
-    if len(sets) == 0:
+    if len(logits) == 0:
         return 1.0, 0.0
-    held = np.asarray(logits.reshape(-1)[sets.at], np.float64)
-    truths = math.fsum(held.tolist()), float(len(held))
+    if isinstance(y, np.ndarray) and y.dtype.kind == "f" and y.shape == logits.shape:
+        shares = y.astype(np.float64)
+        if not (shares.min() >= 0 and shares.max() <= 1):
+            raise ValueError("y holds what is not a probability")
+        truths = float((shares * logits).sum()), float(shares.sum())
+    else:
+        held = np.asarray(logits.reshape(-1)[as_sets(y, logits.shape).at], np.float64)
+        truths = math.fsum(held.tolist()), float(len(held))
 
     def loss(at: tuple[float, float]) -> float:
         sums = (_softplus(at[0] * part + at[1]) for part in _parts(logits))

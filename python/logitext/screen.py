@@ -121,7 +121,9 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
         rows.append(("held-out accuracy", "none: too few different texts to hold any out"))
     if held_out and "agreement" in held_out:
         rows.append(("agrees with teacher", f"{held_out['agreement']:.4f} of held-out decisions"))
-    rows += _continued(record) + _warnings(model)
+    rows += _continued(record) + _compressed(model) + _warnings(model)
+    if model.max_size is not None and "compressed" not in record:
+        rows.append(("compressed", f"no: it is within {model.max_size} as it is"))
     rows.append(("model", f"{path} ({size(model_bytes)})"))
     show(_facts(rows))
 
@@ -129,8 +131,11 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
 def _warnings(model: TextClassifier) -> list[tuple[str, str]]:
     found = list(model.training_.get("warnings", []))
     if (model.model_.header["calibration"] or {}).get("stale"):
-        rows = model.training_["continued"][-1]["rows"]
-        found.append(f"the temperature is from before the last {number(rows)} rows")
+        if "agreement" not in model.training_.get("compressed", {"agreement": None}):
+            found.append("the temperature is from before the model was compressed")
+        else:
+            rows = model.training_["continued"][-1]["rows"]
+            found.append(f"the temperature is from before the last {number(rows)} rows")
     return [("warning", sentence) for sentence in found]
 
 
@@ -139,6 +144,28 @@ def _continued(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("gone on", f"with {number(part['rows'])} rows: {_plan(part['plan'])}")
         for part in record.get("continued", [])
     ]
+
+
+def _compressed(model: TextClassifier) -> list[tuple[str, str]]:
+    found = model.training_.get("compressed")
+    if found is None:
+        return (
+            [] if model.max_size is None else [("compressed", f"no: it is within {model.max_size} as it is")]
+        )
+    before, after = found["bytes"]
+    kept, known = found["ngrams"][1], found["ngrams"][0]
+    rows = [
+        ("compressed", f"from {size(before)} to {size(after)}, {number(kept)} of {number(known)} n-grams")
+    ]
+    if "accuracy" in found:
+        full, small = found["accuracy"]
+        rows.append(
+            ("its cost", f"accuracy {full:.4f} before, {small:.4f} after, on {number(found['rows'])} rows")
+        )
+    if "agreement" in found:
+        learned = "" if "accuracy" in found else ", which it may have learned"
+        rows.append(("same decisions", f"{found['agreement']:.4f} of {number(found['rows'])} rows{learned}"))
+    return rows
 
 
 def _losses(record: dict[str, Any]) -> list[float]:
@@ -331,7 +358,7 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
             f"{first.replace('_f1', ' F1')} {held_out[first]:.4f}, log loss {held_out['log_loss']:.4f} nats"
         )
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
-    rows += _continued(record) + _warnings(model)
+    rows += _continued(record) + _compressed(model) + _warnings(model)
     strongest = _table("class", "strongest n-grams")
     for label in model.classes_.tolist()[:MOST_CLASSES]:
         names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))
