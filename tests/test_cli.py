@@ -186,7 +186,7 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
         "--char-ngrams", "3", "--tokens", "whitespace", "--learning-rate", "0.5", "--epochs", "2",
         "--l2", "0.001", "--label-smoothing", "0.05", "--z-loss", "0.01", "--minutes", "2", "--balanced",
         "--validation", tmp_path / "c.txt", "--early-stopping", "2", "--checkpoint", tmp_path / "part",
-        "--seed", "7",
+        "--max-size", "9MB", "--seed", "7",
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
     header = json.loads(run("inspect", tmp_path / "m", "--json").out)
@@ -196,7 +196,7 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
         "word_ngrams": [1, 3], "char_ngrams": [3, 3], "tokens": "whitespace", "learning_rate": 0.5,
         "epochs": 2, "l2": 0.001, "label_smoothing": 0.05, "class_weight": "balanced",
         "calibration": "auto", "random_state": 7, "z_loss": 0.01, "minutes": 2.0, "early_stopping": 2,
-        "multilabel": False,
+        "multilabel": False, "max_size": "9MB",
     }  # fmt: skip
     assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.txt", "m"]
     # One verb, one library call: the same bytes.
@@ -204,7 +204,7 @@ def test_train_with_every_option(tmp_path: Path, run: Run) -> None:
     lt.TextClassifier(
         word_ngrams=(1, 3), char_ngrams=(3, 3), tokens="whitespace", learning_rate=0.5, epochs=2, l2=0.001,
         label_smoothing=0.05, class_weight="balanced", random_state=7, threads=1, z_loss=0.01, minutes=2.0,
-        early_stopping=2,
+        early_stopping=2, max_size="9MB",
     ).fit(list(texts), list(labels), validation=(list(texts[:10]), list(labels[:10]))).save(
         tmp_path / "library"
     )  # fmt: skip
