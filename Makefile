@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
-.PHONY: help demo test check format build bench-train bench-learner bench-streaming bench-predict bench-logits clean tools
+.PHONY: help demo test check format build bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-logits clean tools
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -50,6 +50,12 @@ bench-streaming: build  ## training on 5 GB of Parquet, and time a row at 1, 4 a
 bench-predict: build  ## texts per second of one core against scikit-learn and fastText
 	$(BIN)/pip install --quiet --disable-pip-version-check 'fasttext-wheel>=0.9.2' || echo 'fastText could not be installed'
 	$(BIN)/python -m benches.predict
+
+bench-many-classes: build  ## weights kept to classes seen against a matrix of weights
+	$(BIN)/python -m benches.many_classes
+
+bench-small-models: build  ## what compressing costs in accuracy
+	$(BIN)/python -m benches.small_models
 
 bench-logits: build  ## operations on logits against the memory, NumPy, SciPy and JAX
 	$(BIN)/python -m benches.logits

@@ -137,9 +137,9 @@ def test_a_callback_sees_each_epoch_and_may_end_training() -> None:
     assert seen[0].gradient_norm > seen[-1].gradient_norm > 0
     seen.clear()
 
-    def two(epoch: Epoch) -> bool:
+    def two(epoch: Epoch) -> np.bool_:
         seen.append(epoch)
-        return len(seen) == 2
+        return np.bool_(len(seen) == 2)
 
     model = lt.TextClassifier(**FIXED).fit(*data(200), callback=two)
     assert len(model.training_["epochs"]) == 2
@@ -253,6 +253,16 @@ def test_a_checkpoint_of_other_data_or_settings_or_a_damaged_one_is_refused(tmp_
         with pytest.raises(CheckpointError, match="is no checkpoint, or damaged"):
             lt.TextClassifier(**FIXED).fit(texts, labels, checkpoint=path)
         assert path.read_bytes() == damaged
+
+
+def test_where_no_checkpoint_can_be_is_told_before_the_work(tmp_path: Path) -> None:
+    told: list[str] = []
+    for path in (tmp_path, tmp_path / "no" / "part"):
+        with pytest.raises(CheckpointError, match="is a folder, or in one that does not exist"):
+            lt.TextClassifier().fit(
+                *data(60), checkpoint=path, progress=lambda what, share: told.append(what)
+            )
+    assert told == []
 
 
 def test_a_killed_command_goes_on(tmp_path: Path) -> None:

@@ -149,6 +149,18 @@ def test_a_spill_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         next(spill.read(0))
 
 
+def test_a_full_disk_names_the_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Spill(1) as spill:
+        spill.add(pa.array(["a"], pa.large_string()), np.zeros(1, np.uint32))
+
+        def full(self: Spill) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Spill, "_deal", full)
+        with pytest.raises(OSError, match=r"No space left .*temporary files in .*TMPDIR"):
+            spill.end()
+
+
 # -- training on a stream --------------------------------------------------------------------
 
 

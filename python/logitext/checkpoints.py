@@ -40,10 +40,18 @@ class Checkpoint:
         What the training depends on: data, settings, version. A file of another key is refused.
     seconds : float, default 30
         Least time between two savings of weights.
+
+    Raises
+    ------
+    CheckpointError
+        If there can be no such file.
     """
 
     def __init__(self, path: str | PathLike[str], key: Any, seconds: float = SECONDS) -> None:
         self.path = Path(path)
+        # Found out before the work, not after it.
+        if self.path.is_dir() or not self.path.parent.is_dir():
+            raise CheckpointError(f"{path}: is a folder, or in one that does not exist")
         self.key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         self.seconds = seconds
         self._saved = time.monotonic()

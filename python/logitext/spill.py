@@ -77,6 +77,13 @@ class Spill:
             self._write()
 
     def _write(self) -> None:
+        try:
+            self._deal()
+        except OSError as error:
+            error.filename = error.filename or f"temporary files in {tempfile.gettempdir()} (TMPDIR)"
+            raise
+
+    def _deal(self) -> None:
         if not self._held:
             return
         table = pa.concat_tables(self._held).combine_chunks()

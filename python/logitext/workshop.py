@@ -349,8 +349,9 @@ def close(
         if standing.best == len(standing.epochs):
             best = replace(trained, weights=copy_of(trained.weights), bias=trained.bias.copy())
         standing.over = len(standing.epochs) >= standing.best + watch.patience
-    if watch.callback is not None and watch.callback(standing.epochs[-1]) is True:
-        standing.over = True
+    if watch.callback is not None:
+        said = watch.callback(standing.epochs[-1])
+        standing.over |= isinstance(said, bool | np.bool_) and bool(said)
     return best
 
 
