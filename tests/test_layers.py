@@ -45,6 +45,7 @@ LAYERS = [
     ["gathering", "training"],
     ["streaming"],
     ["cautions", "explanation", "model", "arguments", "compression", "continuing"],
+    ["learner"],
     ["classifier"],
     ["answers", "many"],
     ["report", "fasttext", "corpus"],
