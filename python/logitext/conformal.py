@@ -358,4 +358,5 @@ class ConformalSets:
         at = [size - math.ceil((size + 1) * coverage) for size in sizes.tolist()]
         lowest: NDArray[np.floating[Any]] = self.scores_[self.offsets_[:-1] + at][self.clusters_]
         # A masked class is in no set, even if calibration rows with masked truths reach as far.
-        return np.maximum(lowest, np.finfo(lowest.dtype).min, out=lowest)
+        np.maximum(lowest, np.finfo(lowest.dtype).min, out=lowest)
+        return lowest
