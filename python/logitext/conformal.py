@@ -356,7 +356,9 @@ class ConformalSets:
                 f"cluster, one has {sizes.min()}: fit with class_rows={needed} or more"
             )
         at = [size - math.ceil((size + 1) * coverage) for size in sizes.tolist()]
-        lowest: NDArray[np.floating[Any]] = self.scores_[self.offsets_[:-1] + at][self.clusters_]
+        lowest: NDArray[np.floating[Any]] = self.scores_[self.offsets_[:-1] + at]
+        if len(lowest) > 1:  # One for all compares faster.
+            lowest = lowest[self.clusters_]
         # A masked class is in no set, even if calibration rows with masked truths reach as far.
         np.maximum(lowest, np.finfo(lowest.dtype).min, out=lowest)
         return lowest
