@@ -13,10 +13,14 @@ PACKAGE = ROOT / "python" / "logitext"
 # Modules of one layer may import each other, as long as they do not go in circles.
 LAYERS = [
     ["_core"],
-    ["arrays", "losses", "logits", "features", "labels"],
+    ["arrays", "losses", "logits", "features", "labels", "binomial"],
+    ["checked"],
     [
         "calibration",
+        "clusters",
+        "conformity",
         "conformal",
+        "selective",
         "novelty",
         "evaluation",
         "multilabel",

@@ -2,6 +2,7 @@
 
 from logitext._core import __version__
 from logitext.classifier import NotFittedError, TextClassifier, load
+from logitext.conformal import ConformalSets
 from logitext.description import Description, describe
 from logitext.evaluation import Evaluation, evaluate
 from logitext.explanation import Explanation, Share
@@ -22,16 +23,20 @@ from logitext.logits import (
 from logitext.many import predict_many
 from logitext.modelfile import ModelFileError
 from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
+from logitext.selective import Selective, UnattainableError
 
 __all__ = [
+    "ConformalSets",
     "Description",
     "Evaluation",
     "Explanation",
     "ModelFileError",
     "MultilabelEvaluation",
     "NotFittedError",
+    "Selective",
     "Share",
     "TextClassifier",
+    "UnattainableError",
     "__version__",
     "argmax",
     "binary_cross_entropy",
