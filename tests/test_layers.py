@@ -16,6 +16,11 @@ LAYERS = [
     ["arrays", "losses", "logits", "features", "labels"],
     [
         "calibration",
+        "descent",
+        "scalings",
+        "decisions",
+        "choosing",
+        "calibrators",
         "conformal",
         "novelty",
         "evaluation",

@@ -1,6 +1,7 @@
 """Logitext: text to decisions you can trust, through the logits."""
 
 from logitext._core import __version__
+from logitext.calibrators import Calibrator
 from logitext.classifier import NotFittedError, TextClassifier, load
 from logitext.description import Description, describe
 from logitext.evaluation import Evaluation, evaluate
@@ -24,6 +25,7 @@ from logitext.modelfile import ModelFileError
 from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
 
 __all__ = [
+    "Calibrator",
     "Description",
     "Evaluation",
     "Explanation",
