@@ -1,6 +1,7 @@
 """Logitext: text to decisions you can trust, through the logits."""
 
 from logitext._core import __version__
+from logitext.calibrators import Calibrator
 from logitext.classifier import NotFittedError, TextClassifier, load
 from logitext.conformal import ConformalSets
 from logitext.description import Description, describe
@@ -26,6 +27,7 @@ from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
 from logitext.selective import Selective, UnattainableError
 
 __all__ = [
+    "Calibrator",
     "ConformalSets",
     "Description",
     "Evaluation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ MASKED = -1e30
 
 BLOCK = 1 << 16
 """Logits that stay in the cache with what is computed of them."""
+KEPT = 1 << 22
+"""More than these are brought to double precision block by block, anew in each pass."""
 CLOSE = 1e-9
 
 
@@ -35,7 +38,7 @@ class Calibration:
     """The logit from which on each label is given, where a row may have several."""
 
 
-def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
+def fit_temperature(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Return the temperature that minimises the log loss of ``softmax(z / T)``.
 
     Parameters
@@ -44,6 +47,8 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
         Logits of rows the model did not learn from.
     y : int array, shape (n,), or float array, shape (n, n_classes)
         Their classes, or a share of each.
+    sample_weight : array, shape (n,), optional
+        Of two a row counts twice.
 
     Returns
     -------
@@ -67,30 +72,48 @@ def fit_temperature(z: ArrayLike, y: ArrayLike) -> float:
     >>> round(fit_temperature([[4.0, 0.0]] * 400, [0, 0, 0, 1] * 100), 1)  # p = .75 at T = 3.6
     3.6
     """
-    logits = np.asarray(z, dtype=np.float64)
-    targets = np.asarray(y)
-    if len(targets) == 0:
+    logits, targets = np.asarray(z), np.asarray(y)
+    n = len(targets)
+    if n == 0:
         return 1.0
-    # Only differences within a row count; the largest at 0 keeps products small. A masked
-    # class has probability 0 at any temperature, but 0 times -inf is not 0.
-    logits = np.maximum(logits - logits.max(axis=1, keepdims=True), MASKED)
-    if targets.ndim == 2:
-        at_target = math.fsum((targets * logits).sum(axis=1).tolist())
-    else:
-        at_target = math.fsum(logits[np.arange(len(targets)), targets.astype(np.intp)].tolist())
-
+    weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
     step = max(1, BLOCK // max(1, logits.shape[1]))
-    blocks = [logits[at : at + step] for at in range(0, len(logits), step)]
+    cuts = [slice(at, at + step) for at in range(0, n, step)]
+
+    def differences(cut: slice) -> NDArray[np.float64]:
+        # Only differences within a row count; the largest at 0 keeps products small. A masked
+        # class has probability 0 at any temperature, but 0 times -inf is not 0.
+        part = np.asarray(logits[cut], np.float64)
+        found: NDArray[np.float64] = np.maximum(part - part.max(axis=1, keepdims=True), MASKED)
+        return found
+
+    kept = [differences(cut) for cut in cuts] if logits.size <= KEPT else None
+
+    def blocks() -> Iterator[tuple[NDArray[np.float64], slice]]:
+        return zip(kept or map(differences, cuts), cuts, strict=True)
+
+    def weighted(values: NDArray[np.float64], cut: slice) -> list[float]:
+        found: list[float] = (values if weights is None else values * weights[cut]).tolist()
+        return found
+
+    held: list[float] = []
+    for block, cut in blocks():
+        own = targets[cut]
+        if targets.ndim == 2:
+            held += weighted((own * block).sum(axis=1), cut)
+        else:
+            held += weighted(block[np.arange(len(own)), own.astype(np.intp)], cut)
+    at_target = math.fsum(held)
 
     def slope(b: float) -> tuple[float, float]:
         """Slope and curvature, block by block of rows that stay in the cache."""
         expected: list[float] = []
         variances: list[float] = []
-        for block in blocks:
+        for block, cut in blocks():
             share = softmax(b * block) * block
             mean = share.sum(axis=1)
-            expected += mean.tolist()
-            variances += ((share * block).sum(axis=1) - mean * mean).tolist()
+            expected += weighted(mean, cut)
+            variances += weighted((share * block).sum(axis=1) - mean * mean, cut)
         prior = math.log(b) / b, (1 - math.log(b)) / (b * b)
         return math.fsum(expected) - at_target + prior[0], math.fsum(variances) + prior[1]
 
