@@ -24,6 +24,7 @@ from logitext.logits import (
 from logitext.many import predict_many
 from logitext.modelfile import ModelFileError
 from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
+from logitext.novelty import Novelty
 from logitext.selective import Selective, UnattainableError
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ModelFileError",
     "MultilabelEvaluation",
     "NotFittedError",
+    "Novelty",
     "Selective",
     "Share",
     "TextClassifier",

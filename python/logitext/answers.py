@@ -31,6 +31,9 @@ def answers(
     probabilities: bool = False,
     top_k: int | None = None,
     threshold: float | None = None,
+    max_error: float | None = None,
+    coverage: float | None = None,
+    novelty: bool = False,
     nested: bool = True,
     separator: str = ";",
 ) -> Iterator[pa.RecordBatch]:
@@ -48,6 +51,12 @@ def answers(
     threshold : float, optional
         The label is null where its probability is below; of several labels a text those are given
         whose probability is not below, whatever their own thresholds are.
+    max_error : float, optional
+        The label is null where it is not sure enough to keep the share of wrong answers below this.
+    coverage : float, optional
+        Add ``set``: a list of the labels of the set of this coverage.
+    novelty : bool
+        Add ``novelty`` and ``novelty_pvalue``.
     nested : bool
         Whether the table may hold lists.
     separator : str, default ";"
@@ -62,13 +71,17 @@ def answers(
     Raises
     ------
     ValueError
-        As `TextClassifier.logits`, and if a label that is not to stand in a list holds the separator.
+        As `TextClassifier.logits`; if what is promised takes held-out rows the model does not have, or
+        more of them; and if a label that is not to stand in a list holds the separator.
     """
-    if model.thresholds_ is not None and not nested:
+    promised = max_error is not None or coverage is not None or novelty
+    evidence = model.evidence() if promised else None
+    if not nested and (model.thresholds_ is not None or coverage is not None):
         _check_separator(model.classes_.tolist(), separator)
     rows = max(1, LOGITS_AT_ONCE // len(model.classes_))
     for begin in range(0, len(texts), rows):
-        z = model.logits(texts.slice(begin, rows))
+        slice_ = texts.slice(begin, rows)
+        z = model.logits(slice_)
         shares = model.model_.probabilities(z)
         labels = _labels(model.classes_.tolist())
         if model.thresholds_ is not None:
@@ -80,10 +93,25 @@ def answers(
             decided = argmax(z)
             chosen = shares[np.arange(len(z)), decided]
             unsure = None if threshold is None else chosen < threshold
+            if evidence is not None and max_error is not None:
+                open_ = ~evidence.selective.answers(model.model_.calibrated(z), max_error)
+                unsure = open_ if unsure is None else unsure | open_
             columns = {
                 "label": labels.take(arrow_numbers(decided, unsure)),
                 "probability": arrow_numbers(chosen),
             }
+        if evidence is not None and coverage is not None:
+            plausible = evidence.sets.predict_set(model.model_.calibrated(z), coverage)
+            rows_of, ids = np.nonzero(plausible)
+            sets = LabelSets.of_pairs(rows_of, ids, len(plausible), len(labels))
+            listed = pa.LargeListArray.from_arrays(
+                arrow_numbers(sets.offsets), labels.take(arrow_numbers(sets.ids))
+            )
+            columns["set"] = listed if nested else _joined(listed, separator)
+        if evidence is not None and novelty:
+            scores = model.novelty(slice_, z)
+            columns["novelty"] = arrow_numbers(scores)
+            columns["novelty_pvalue"] = arrow_numbers(evidence.novelty.p_values(scores))
         if logits:
             columns["logits"] = _per_class(z, model)
         if probabilities:

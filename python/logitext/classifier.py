@@ -13,6 +13,7 @@ import pyarrow as pa
 from logitext import modelfile
 from logitext.arguments import from_json, thread_count
 from logitext.evaluation import Evaluation, evaluate
+from logitext.evidence import Evidence
 from logitext.explanation import Explanation, Share
 from logitext.features import as_texts
 from logitext.labels import as_label_sets, as_objects
@@ -24,6 +25,8 @@ from logitext.multilabel import MultilabelEvaluation, decide, evaluate_multilabe
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
+
+    from logitext.drift import Drift
 
 
 __all__ = ["NotFittedError", "TextClassifier", "load"]
@@ -162,12 +165,15 @@ class TextClassifier(Learner):
             raise ValueError(f"{label!r} is not a class of the model")
         return logits_by([(self.model_, code)], as_texts(texts), thread_count(self.threads))[0][:, 0]
 
-    def predict(self, texts: Any) -> NDArray[Any]:
+    def predict(self, texts: Any, *, max_error: float | None = None) -> NDArray[Any]:
         """Return the decision of each text: the class of its largest logit, or its labels.
 
         Parameters
         ----------
         texts : as for `logits`
+        max_error : float, optional
+            Answer only texts sure enough that, with 95 % confidence, no larger share of the
+            answers to texts like those trained on is wrong; the others get None.
 
         Returns
         -------
@@ -180,8 +186,193 @@ class TextClassifier(Learner):
         ------
         NotFittedError, ValueError
             As `logits`.
+        UnattainableError
+            If the held-out rows cannot promise `max_error`; it says what they can.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> texts = [f"{word} film number {i}" for i in range(200) for word in ("good", "bad", "some")]
+        >>> clf = lt.TextClassifier().fit(texts, ["yes", "no", "no"] * 100 + ["yes", "no", "yes"] * 100)
+        >>> clf.predict(["a good film", "some film"], max_error=0.05).tolist()
+        ['yes', None]
         """
-        return self.decide(self.logits(texts))
+        z = self.logits(texts)
+        if max_error is None:
+            return self.decide(z)
+        return self.answered(z, max_error)
+
+    def answered(self, z: NDArray[np.float32], max_error: float) -> NDArray[Any]:
+        """Return the decision on each row of raw logits that is sure enough, else None.
+
+        Parameters
+        ----------
+        z : float32 array, shape (n, n_classes)
+        max_error : float
+            As for `predict`.
+
+        Returns
+        -------
+        object array, shape (n,)
+
+        Raises
+        ------
+        NotFittedError, ValueError, UnattainableError
+            As `predict`.
+        """
+        sure = self.evidence().selective.answers(self.model_.calibrated(z), max_error)
+        found = np.full(len(z), None, object)
+        found[sure] = self.decide(z[sure])
+        return found
+
+    def predict_set(
+        self, texts: Any, coverage: float = 0.9, *, allow_empty: bool = True
+    ) -> NDArray[np.bool_]:
+        """Return the set of plausible labels of each text.
+
+        Of texts like those trained on, a share of `coverage` has its true label in its set.
+
+        Parameters
+        ----------
+        texts : as for `logits`
+        coverage : float, default 0.9
+            Above 0 and below 1.
+        allow_empty : bool, default True
+            An empty set says that no label is plausible; False adds the decision.
+
+        Returns
+        -------
+        bool array, shape (n, n_classes)
+            Whether a class is in the set.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `logits`; and if a text may have several labels, or there are too few held-out
+            rows for this coverage.
+
+        Notes
+        -----
+        Split conformal prediction by the calibrated probability of the label: see `ConformalSets`.
+        Exact after ``fit(holdout=)``, else approximate: see ``docs/trust.md``.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> texts = [f"{word} film number {i}" for i in range(200) for word in ("good", "bad")]
+        >>> clf = lt.TextClassifier().fit(texts, ["yes", "no"] * 200)
+        >>> clf.predict_set(["good film"]).tolist()
+        [[False, True]]
+        """
+        z = self.logits(texts)
+        sets = self.evidence().sets
+        return sets.predict_set(self.model_.calibrated(z), coverage, allow_empty=allow_empty)
+
+    def novelty(self, texts: Any, z: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return how unlike the training texts each text is.
+
+        Parameters
+        ----------
+        texts : as for `logits`
+        z : float32 array, shape (n, n_classes), optional
+            Their raw logits, where they are there already.
+
+        Returns
+        -------
+        float32 array, shape (n,)
+            High where a text is unlike: its logits are low and its n-grams unknown. See `Novelty`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `logits`, and if a text may have several labels or no rows were held out.
+        """
+        evidence, column = self.evidence(), as_texts(texts)
+        logits = self.logits(column) if z is None else z
+        return evidence.novelty.score(logits, self.model_.ngrams(column, thread_count(self.threads)))
+
+    def novelty_pvalue(self, texts: Any) -> NDArray[np.float64]:
+        """Return how probable so high a novelty is among texts like those trained on.
+
+        Parameters
+        ----------
+        texts : as for `logits`
+
+        Returns
+        -------
+        float64 array, shape (n,)
+            In (0, 1]; small where a text is unlike. Of texts like those trained on a share of at
+            most p has one of p or less.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `novelty`.
+
+        Examples
+        --------
+        >>> import logitext as lt
+        >>> texts = [f"{word} film number {i}" for i in range(200) for word in ("good", "bad")]
+        >>> clf = lt.TextClassifier().fit(texts, ["yes", "no"] * 200)
+        >>> (clf.novelty_pvalue(["a good film number 7", "Gradient descent"]) < 0.05).tolist()
+        [False, True]
+        """
+        return self.evidence().novelty.p_values(self.novelty(texts))
+
+    def drift(self, texts: Any, *, most: int = 20) -> Drift:
+        """Compare texts, without labels, with those trained on: are they still alike, and what moved?
+
+        Parameters
+        ----------
+        texts : as for `logits`
+            At least one.
+        most : int, default 20
+            N-grams to name, at most.
+
+        Returns
+        -------
+        Drift
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `novelty`, and if there are no texts.
+        """
+        from logitext.drift import drift
+
+        column = as_texts(texts)
+        if not len(column):
+            raise ValueError("there must be at least one text")
+        held = self.evidence().novelty.scores_
+        threads = thread_count(self.threads)
+        return drift(self.model_, column, self.novelty(column), held, most=most, threads=threads)
+
+    def evidence(self) -> Evidence:
+        """Return what rows held out from training say of the answers to come.
+
+        Returns
+        -------
+        Evidence
+            ``sets``, ``selective`` and ``novelty``; ``exact`` after ``fit(holdout=)``; ``stale`` if the
+            weights have changed since.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `load`.
+        ValueError
+            If a text may have several labels, or no rows were held out.
+        """
+        self._fitted()
+        if self.thresholds_ is not None:
+            raise ValueError("this is for one label per text: with several, each has its own threshold")
+        found = self.model_.evidence
+        if found is None:
+            raise ValueError(
+                "no rows were held out when this model was trained, so nothing can be promised: call "
+                "calibrate with labelled rows it did not learn from"
+            )
+        return found
 
     def decide(self, z: NDArray[np.float32]) -> NDArray[Any]:
         """Return the decision on each row of raw logits: what `predict` does after `logits`.

@@ -110,6 +110,7 @@ _threads = click.option("--threads", metavar="N", type=_N, help="CPUs to use (de
 _TOKENS = click.Choice(["unicode", "whitespace"])
 _BELOW_1 = click.FloatRange(0, 1, max_open=True)
 _ABOVE_0, _FROM_0, _SHARE = click.FloatRange(0, min_open=True), click.FloatRange(0), click.FloatRange(0, 1)
+_LEVEL = click.FloatRange(0, 1, min_open=True, max_open=True)
 _SEED, _NAMED = click.IntRange(0, 2**32 - 1), click.IntRange(0, 100)
 
 
@@ -225,6 +226,12 @@ def _or_auto(kind: Any) -> Callable[[str], Any]:
     help="Bytes MODEL may have at most, as 500kB, 2MB or 2MiB: what counts least is left out; what that "
     "costs is measured on the validation rows, else on up to 5,000 of those trained on.",
 )
+@click.option(
+    "--holdout",
+    metavar="X",
+    type=_LEVEL,
+    help="Share of the rows nothing is fitted on: what sets, novelty and --max-error promise is then exact.",
+)
 @click.option("--balanced", is_flag=True, help="Give every class the same weight, however rare.")
 @click.option(
     "--class-weight",
@@ -268,6 +275,10 @@ def train(inputs: tuple[str, ...], output: str, **options: Any) -> None:
     for path in written:
         _check_output(path, *inputs, *options["validation"])
     files, given = files_of(inputs), dict[str, Any]()
+    if options["holdout"] is not None:
+        if options["begun"] is not None:
+            raise click.UsageError("--holdout does not go together with --continue.")
+        given["holdout"] = options["holdout"]
     for path in written:
         _refuse_to_replace((*files, *files_of(options["validation"] or "-")), path)
     names = (
@@ -423,6 +434,16 @@ def _refuse_to_replace(inputs: tuple[str, ...], output: str) -> None:
     type=_SHARE,
     help="Answer null below this probability; of several labels give those that reach it.",
 )
+@click.option(
+    "--max-error",
+    metavar="E",
+    type=_LEVEL,
+    help="Answer null where a label is not sure enough to keep wrong answers below this share.",
+)
+@click.option(
+    "--set", "coverage", metavar="C", type=_LEVEL, help="Add the set of labels that covers so many."
+)
+@click.option("--novelty", is_flag=True, help="Add how unlike the training texts a text is, and the p-value.")
 @_separator
 def predict(model: str, source: str, output: str, **options: Any) -> None:
     """Decide on texts: a label and its probability for each, as JSON Lines.
@@ -433,6 +454,7 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
     \b
     echo "The new smartphone has amazing features." | logitext predict news.safetensors -
     logitext predict news.safetensors today.csv --probabilities -o answers.parquet
+    logitext predict news.safetensors today.csv --max-error 0.05 --set 0.9 --novelty
     """
     from logitext.answers import answers
     from logitext.classifier import load
@@ -444,7 +466,8 @@ def predict(model: str, source: str, output: str, **options: Any) -> None:
     _refuse_to_replace((model, source), output)
     how = {**_how_to_read(options), "labelled": False, "batch_bytes": 2 << 20}  # less to hold, no slower
     batches = read(source, **how)
-    wanted = {name: options[name] for name in ("logits", "probabilities", "top_k", "threshold")}
+    names = ("logits", "probabilities", "top_k", "threshold", "max_error", "coverage", "novelty")
+    wanted = {name: options[name] for name in names}
     with open_writer(output, format=options["output_format"]) as writer:
         for batch in batches:
             for answer in answers(
@@ -586,6 +609,105 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
             "unknown": explanation.unknown,
         }
     )
+
+
+@cli.command()
+@click.argument("model", metavar="[MODEL]", required=False)
+@click.argument("sources", metavar="INPUT...", nargs=-1)
+@click.option("--logits", metavar="FILE", help="Of any model: its logits, rows by classes, as a .npy file.")
+@click.option("--labels", metavar="FILE", help="With --logits: integer labels, as a .npy file.")
+@click.option("-o", "--output", metavar="OUT", required=True, help="The file to write.")
+@_text
+@_label
+@_input_format
+@_threads
+@_separator
+def calibrate(model: str | None, sources: tuple[str, ...], **options: Any) -> None:
+    """Fit calibration, sets and abstention anew on labelled rows; weights stay as they are.
+
+    The rows must be none that the model was trained on. With --logits and --labels it serves any
+    model: OUT is a .npy file of calibrated logits.
+
+    \b
+    logitext calibrate news.safetensors fresh.csv -o news2.safetensors
+    logitext calibrate --logits z.npy --labels y.npy -o calibrated.npy
+    """
+    from logitext import screen
+
+    if (model is None) == (options["logits"] is None) or (model is not None and not sources):
+        raise click.UsageError("name a MODEL and INPUT files, or --logits and --labels.")
+    if (options["logits"] is None) != (options["labels"] is None):
+        raise click.UsageError("--logits and --labels go together.")
+    output = options["output"]
+    if model is None:
+        import numpy as np
+
+        from logitext.calibrators import Calibrator
+        from logitext.logits import cross_entropy
+        from logitext.npy import open_npy, write_npy
+
+        _check_output(output, options["logits"], options["labels"])
+        z, y = open_npy(options["logits"]), open_npy(options["labels"])
+        calibrator = Calibrator().fit(z, y)
+        calm = calibrator.transform(z)
+        write_npy(output, calm)
+        before, after = (float(np.asarray(cross_entropy(each, y))) for each in (z, calm))
+        screen.calibration_of_logits(calibrator, before, after, len(z), output)
+        return
+    from logitext.classifier import load
+    from logitext.sources import files_of
+
+    _check_output(output, *sources)
+    files = files_of(sources)
+    _refuse_to_replace(tuple(files), output)
+    classifier = load(model, verify=True)
+    classifier.threads = options["threads"]
+    several = classifier.thresholds_ is not None
+    how = _how_to_read(options) | (_separated(options) if several else {})
+    texts, labels = _read_together(files, how)
+    find = _finder(classifier.classes_.tolist())
+    names = classifier.classes_.tolist()
+    if not several:
+        given = enumerate(labels.to_pylist(), 1)
+        labels = [names[find(label, f"the label of data row {at}, ")] for at, label in given]
+    old = classifier.evaluate(texts, labels)
+    classifier.calibrate(texts, labels)
+    new = classifier.evaluate(texts, labels)
+    classifier.save(output)
+    screen.calibration(old, new, output)
+
+
+@cli.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True)
+@_text
+@_input_format
+@_threads
+@click.option("--most", metavar="N", type=_N, default=20, help="How many n-grams to name.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, unrounded.")
+def drift(model: str, sources: tuple[str, ...], most: int, as_json: bool, **options: Any) -> None:
+    """Compare new texts, without labels, with those a model was trained on.
+
+    Tests whether their novelty is what it was on held-out rows, and names n-grams that became more
+    frequent or rarer.
+
+    \b
+    logitext drift news.safetensors today.csv
+    """
+    from logitext import screen
+    from logitext.classifier import load
+    from logitext.sources import files_of
+
+    classifier = load(model)
+    classifier.threads = options["threads"]
+    texts, _ = _read_together(files_of(sources), _how_to_read(options) | {"labelled": False})
+    found = classifier.drift(texts, most=most)
+    if not as_json:
+        screen.drift(found)
+        return
+    alarms = {f"{level:g}": share for level, share in found.alarms.items()}
+    moved = [one._asdict() for one in found.moved]
+    _print_json({**asdict(found), "drifted": found.drifted, "alarms": alarms, "moved": moved})
 
 
 _NPY = "Integer labels, one per row, as a .npy file: adds log loss and accuracy."

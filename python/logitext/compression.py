@@ -22,7 +22,7 @@ from logitext.calibration import Calibration, fit_temperature
 from logitext.evaluation import accuracy
 from logitext.logits import argmax
 from logitext.model import NAMED_PER_CLASS, Model, calibrated, named_arrays
-from logitext.modelschema import bucket_bits, format_version
+from logitext.modelschema import CALIBRATION, EVIDENCE, bucket_bits, format_version
 from logitext.multilabel import decide, exact, fit_sigmoid
 from logitext.search import HeldOut
 from logitext.weights import Kept, Weights, id_type, plain, quantised, rows_of, strongest, values_of
@@ -212,6 +212,20 @@ def _size(model: Model) -> int:
     return modelfile.size(model.header, {name: list(array.shape) for name, array in model.arrays.items()})
 
 
+def _bare(model: Model) -> Model:
+    """The model without what it knows of held-out rows: with fewer n-grams it no longer holds.
+
+    Of its calibration the temperature stays.
+    """
+    dropped = {*EVIDENCE, *CALIBRATION.values()}
+    arrays = {name: array for name, array in model.arrays.items() if name not in dropped}
+    header = {name: said for name, said in model.header.items() if name != "evidence"}
+    if model.calibrator is not None:
+        stale = {"stale": True} if header["calibration"].get("stale") else {}
+        header["calibration"] = {"method": "temperature", "temperature": model.temperature, **stale}
+    return Model(arrays, header)
+
+
 def _small(model: Model, most: int) -> Model:
     """The model with what is worth most within so many bytes."""
     stock = Stock(model)
@@ -323,7 +337,7 @@ def compress(
     before = _size(model)
     if before <= most:
         return model
-    small = _small(model, most)
+    small = _small(_bare(model), most)
     record: dict[str, Any] = {
         "max_size": most,
         "bytes": [before, most],
@@ -331,7 +345,8 @@ def compress(
         "weights": [each.arrays["weights"].size for each in (model, small)],
     }
     calibration = model.header["calibration"]
-    said: dict[str, Any] = {"calibration": calibration and {**calibration, "stale": True}}
+    kept = _bare(model).header["calibration"]
+    said: dict[str, Any] = {"calibration": kept and {**kept, "stale": True}}
     if texts is not None and len(texts):
         z = model.logits(texts, threads), small.logits(texts, threads)
         if calibration is not None:

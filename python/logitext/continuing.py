@@ -11,7 +11,8 @@ from logitext import _core
 from logitext.calibration import Calibration
 from logitext.epochs import Watch
 from logitext.features import Block, arrow_strings, buffers, count_block, look_up, recipe
-from logitext.model import Model, assemble, calibrated, from_training
+from logitext.model import Model, assemble, calibrated, from_training, judged
+from logitext.modelschema import CALIBRATION, EVIDENCE, format_version
 from logitext.search import HeldOut, usual_plan, watch
 from logitext.weights import rows_of
 from logitext.workshop import WEIGHT_BYTES, Examples, Plan, Progress, Settings, Trained, Workshop
@@ -79,6 +80,7 @@ def go_on(
     trained = workshop.train(plan, learned, "training", watching, start)
     calibration = model.header["calibration"]
     said = {"calibration": calibration and {**calibration, "stale": True}}
+    kept = None
     offsets, _ = buffers(examples.texts)
     part: dict[str, Any] = {"rows": rows, "text_bytes": int(offsets[-1] - offsets[0]), "plan": plan.to_json()}
     part["epochs"] = [asdict(epoch) for epoch in trained.epochs]
@@ -87,11 +89,22 @@ def go_on(
         part["held_out"] = found.record(found.calibration)
         if calibration:
             said = calibrated(found.calibration, model.classes, multilabel=examples.sets is not None)
+        found = replace(found, ngrams=workshop.ngrams(blocks[0], held)) if calibration else found
+        kept = found.kept
     record = dict(model.header["training"])
     record.pop("compressed", None)  # its weights are floats again, and of any size
     header = {**model.header, **said, "library_version": _core.__version__}
     header["training"] = {**record, "continued": [*record.get("continued", []), part]}
-    return assemble(trained, header, texts=examples.texts, names=names)
+    evidence = header.pop("evidence", None)
+    going = assemble(trained, header, texts=examples.texts, names=names)
+    if kept is not None:
+        return judged(going, kept)
+    if evidence is not None:
+        header["evidence"] = {**evidence, "stale": True}
+    fitted = [name for name in (*EVIDENCE, *CALIBRATION.values()) if name in model.arrays]
+    arrays = {**going.arrays, **{name: np.array(model.arrays[name]) for name in fitted}}
+    header = {**header, "features": going.features, "format_version": format_version(arrays)}
+    return Model(arrays, header)
 
 
 def beginning(classes: list[Any], settings: Settings, arguments: dict[str, Any], examples: Examples) -> Model:

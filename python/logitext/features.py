@@ -388,6 +388,49 @@ def look_up(texts: pa.LargeStringArray, block: Block, *, threads: int) -> _core.
     return (block.hashes, found[0], found[1], values)
 
 
+def known_ngrams(
+    texts: pa.LargeStringArray,
+    how: _core.Recipe,
+    name: str,
+    hashes: NDArray[np.uint64],
+    document_frequency: NDArray[np.uint32],
+    *,
+    above: int = 0,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Return how much of each text is of known n-grams, and how much is not.
+
+    Parameters
+    ----------
+    texts : pyarrow.LargeStringArray
+    how, name
+        As the core takes them.
+    hashes, document_frequency : arrays, shape (n_features,)
+        Of a block.
+    above : int, default 0
+        What stands in no more texts than this counts as unknown.
+    threads : int
+
+    Returns
+    -------
+    float32 array, shape (n, 2)
+        The sums of ``(1 + ln count)²`` over the distinct n-grams that are known, and that are not.
+    """
+    indptr, indices, counts, unknown = _core.look_up(
+        buffers(texts), how, name, hashes, _core.buckets(hashes), threads
+    )
+    found = np.zeros((len(texts), 2))
+    found[:, 1] = unknown
+    for begins in indptr.reshape(SHARDS, -1):
+        own = slice(begins[0], begins[-1])
+        row = np.repeat(np.arange(len(texts)), np.diff(begins))
+        amount = (1 + np.log(counts[own])) ** 2
+        known = document_frequency[indices[own]] > above
+        for at, which in enumerate((known, ~known)):
+            found[:, at] += np.bincount(row, amount * which, len(texts))
+    return found.astype(np.float32)
+
+
 SHARDS = 8
 """As in ``rust/count.rs``."""
 

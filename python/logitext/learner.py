@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 
+from logitext import _core
 from logitext.arguments import (
     are_paths,
     as_bytes,
@@ -20,14 +21,14 @@ from logitext.arguments import (
     thread_count,
     to_json,
 )
-from logitext.calibration import Calibration
 from logitext.compression import compress
 from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
-from logitext.features import arrow_numbers, as_column, as_labels, as_texts
+from logitext.evidence import HeldRows
+from logitext.features import arrow_numbers, as_column, as_labels, as_texts, buffers
 from logitext.labels import as_label_sets
-from logitext.model import Model, calibrated, from_training
-from logitext.search import HeldOut
+from logitext.model import Model, calibrated, from_training, judged
+from logitext.search import HeldOut, set_aside
 from logitext.teaching import lesson
 from logitext.training import fit
 from logitext.workshop import Examples, Progress, Settings
@@ -111,6 +112,7 @@ class Learner:
         temperature: float = 1.0,
         classes: Any = None,
         validation: tuple[Any, Any] | None = None,
+        holdout: float | None = None,
         callback: Callable[[Epoch], Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
@@ -143,6 +145,10 @@ class Learner:
         validation : (texts, labels), optional
             Rows that are never trained on: settings and the temperature are chosen on them, and
             their loss is taken after each epoch. Without them a part of `texts` is held out.
+        holdout : float, optional
+            Share of the rows that nothing at all is fitted on, neither weights nor calibration: what
+            `predict_set`, `novelty_pvalue` and ``predict(max_error=)`` promise is then exact. Without
+            it they go by rows held out from a training like this one, and are approximate.
         callback : callable, optional
             Given an `Epoch` (loss, held-out loss, logits, gradient norm, share of saturated rows)
             after each; training ends where it returns True.
@@ -194,6 +200,11 @@ class Learner:
             how = {"text": text, "label": label, "format": input_format, "separator": separator}
             stream = _read(texts, how, tell, held=self.multilabel)
             if stream.spill is not None:
+                if holdout is not None:
+                    with stream.spill:
+                        raise ValueError(
+                            "holdout is for rows that memory holds: keep some apart, and call calibrate"
+                        )
                 with stream.spill:
                     return self._fit_stream(stream, settings, tell, validation, callback, checkpoint)
             texts, labels = stream.table()
@@ -231,6 +242,12 @@ class Learner:
         elif self.early_stopping is not None:
             raise ValueError("early_stopping needs a validation set: fit(..., validation=(texts, labels))")
         examples = Examples(column, codes, len(names), weights, taught, sets)
+        aside = None
+        if holdout is not None:
+            if taught or self.multilabel:
+                raise ValueError("holdout is for one label per text, and without a teacher")
+            examples, aside = _set_aside(examples, holdout, settings.seed)
+            column = examples.texts
         made = fit(examples, settings, tell, validation=held, callback=callback, checkpoint=checkpoint)
         arguments = to_json(self.get_params())
         self.model_ = from_training(
@@ -241,7 +258,16 @@ class Learner:
             arguments=arguments,
             multilabel=sets is not None,
         )
-        return self._shrunk(column, held, tell)
+        self._shrunk(column, held, tell)
+        if aside is not None:
+            self.model_ = judged(self.model_, self._held(aside), calibrate=False)
+        return self._ready()
+
+    def _held(self, examples: Examples) -> HeldRows:
+        """What is said of rows that were not learned from."""
+        threads = thread_count(self.threads)
+        z = self.model_.logits(examples.texts, threads)
+        return HeldRows(z, examples.codes, self.model_.ngrams(examples.texts, threads))
 
     def _fit_stream(
         self,
@@ -256,7 +282,7 @@ class Learner:
 
         if validation is None and self.early_stopping is not None:
             raise ValueError("early_stopping needs a validation set: fit(..., validation=(texts, labels))")
-        trained, temperature, record, names, texts = fit_stream(
+        learned, names, texts = fit_stream(
             stream,
             settings,
             progress,
@@ -269,9 +295,7 @@ class Learner:
         )
         arguments = to_json(self.get_params())
         self.model_ = from_training(
-            trained,
-            Calibration(temperature),
-            record,
+            *learned,
             texts=texts,
             classes=names,
             settings=settings,
@@ -402,10 +426,12 @@ class Learner:
         self._fitted()
         names, several = self.model_.classes, self.thresholds_ is not None
         held = _labelled(texts, labels, names, "is none of the classes", several=several)
-        z = self.model_.logits(held.texts, thread_count(self.threads))
-        found = HeldOut(held, np.arange(len(held), dtype=np.uint32), z).calibrate().calibration
-        header = {**self.model_.header, **calibrated(found, names, multilabel=several)}
-        self.model_ = replace(self.model_, header=header)
+        if several:
+            found = HeldOut(held, np.arange(len(held), dtype=np.uint32), self._held(held).logits).calibrate()
+            header = {**self.model_.header, **calibrated(found.calibration, names, multilabel=True)}
+            self.model_ = replace(self.model_, header=header)
+        else:
+            self.model_ = judged(self.model_, self._held(held))
         return self._ready()
 
     def compress(self, max_size: int | str, texts: Any = None, labels: Any = None) -> Self:
@@ -521,6 +547,17 @@ class Learner:
         usual = type(self)().get_params()
         changed = (f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(usual[k]))
         return f"TextClassifier({', '.join(changed)})"
+
+
+def _set_aside(examples: Examples, share: Any, seed: int) -> tuple[Examples, Examples]:
+    """Part rows, drawn from all alike, from those to learn from."""
+    if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
+        raise ValueError(f"holdout must be a share of the rows above 0 and below 1, got {share!r}")
+    chosen = set_aside(examples.codes, _core.fingerprints(buffers(examples.texts)), float(share), seed)
+    if not chosen.any():
+        raise ValueError(f"holdout={share:g} of {len(examples)} rows is none that can be spared")
+    kept, aside = (np.flatnonzero(rows).astype(np.uint32) for rows in (~chosen, chosen))
+    return examples.take(kept), examples.take(aside)
 
 
 def _known(texts: Any, labels: Any, classes: Any, *, several: bool) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import pyarrow as pa
 
 from logitext import _core, modelfile
 from logitext.calibration import Calibration
+from logitext.calibrators import Calibrator
 from logitext.cautions import cautions
+from logitext.evidence import MOST, OF_SMALL, Evidence, HeldRows
 from logitext.explanation import Explanation, Share
-from logitext.features import Block, arrow_strings, buffers
+from logitext.features import Block, arrow_strings, buffers, known_ngrams, recipe
 from logitext.logits import sigmoid, softmax
-from logitext.modelschema import format_version
+from logitext.modelschema import CALIBRATION, EVIDENCE, format_version
 from logitext.weights import Kept, Quantised, Stored, as_core, column_of, rows_of, strongest, values_of
 from logitext.workshop import Settings, Trained
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
+CALIBRATOR = ("method", "temperature", "curve", "span")
+"""What a header says of a calibration, beside its arrays."""
+PLAIN = ("identity", "temperature")
+"""Calibrations that a softmax makes by the way."""
 NAMED_PER_CLASS = 100
 """The strongest n-grams of each class are kept with their spelling."""
 NAMED = 30_000
@@ -75,6 +82,15 @@ class Model:
         exponents = arrays.get("weight_exponents")
         return stored if exponents is None else Quantised(stored, exponents)
 
+    def first_row(self, block: str) -> int:
+        """Return the row of the weights where a block begins."""
+        first = 0
+        for said in self.header["features"]["blocks"]:
+            if said["name"] == block:
+                break
+            first += said["features"]
+        return first
+
     def layer(self) -> _core.Layer:
         """Return the arrays as the core takes them, none of them copied."""
         arrays, features = self.arrays, self.header["features"]
@@ -105,9 +121,54 @@ class Model:
         """Return calibrated probabilities of raw logits, shape (..., n_classes)."""
         if self.header.get("multilabel"):
             calm: NDArray[np.float32] = sigmoid(z / np.float32(self.temperature) + np.float32(self.shift))
-        else:
+        elif self.calibrator is None or self.calibrator.method_ in PLAIN:
             calm = softmax(z, temperature=self.temperature)
+        else:
+            rows = z.reshape(-1, z.shape[-1])
+            calm = self.calibrator.predict_proba(rows).astype(np.float32).reshape(z.shape)
         return calm
+
+    def calibrated(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits whose softmax are the probabilities, of raw ones, shape (n, n_classes)."""
+        if self.calibrator is None or self.calibrator.method_ in PLAIN:
+            return z / np.float32(self.temperature)
+        return self.calibrator.transform(z).astype(np.float32)
+
+    @cached_property
+    def calibrator(self) -> Calibrator | None:
+        """What makes logits calibrated; None where nothing was fitted, or a text has several labels."""
+        said = self.header["calibration"]
+        if said is None or self.header.get("multilabel"):
+            return None
+        known = {
+            name: value for name, value in said.items() if name in ("method", "temperature", "curve", "span")
+        }
+        state = {**known, "n_classes": len(self.classes), "preserve_decision": True}
+        names = {name: key for name, key in CALIBRATION.items() if key in self.arrays}
+        return Calibrator.from_state(state, {name: self.arrays[key] for name, key in names.items()})
+
+    @cached_property
+    def evidence(self) -> Evidence | None:
+        """What held-out rows say of the answers to come; None where there is nothing."""
+        said = self.header.get("evidence")
+        if said is None:
+            return None
+        return Evidence.from_state(said, {name: self.arrays[name] for name in EVIDENCE}, len(self.classes))
+
+    def ngrams(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
+        """Return how much of each text is of n-grams the model knows, and how much is not.
+
+        Of words; of a model without words, of characters.
+
+        Returns
+        -------
+        float32 array, shape (n, 2)
+            See `logitext.features.known_ngrams`.
+        """
+        (name, hashes, _, frequency), *_ = self.layer()[1]
+        ngrams = tuple(self.features[f"{name.removesuffix('s')}_ngrams"])
+        how = recipe(name, self.features["tokens"], ngrams)
+        return known_ngrams(texts, how, name, hashes, frequency, threads=threads)
 
     def explain(self, text: str) -> Explanation:
         """Return what each n-gram of a text adds to each logit."""
@@ -189,6 +250,7 @@ def from_training(
     trained: Trained,
     calibration: Calibration,
     record: dict[str, Any],
+    held: HeldRows | None = None,
     *,
     texts: pa.LargeStringArray,
     classes: list[Any],
@@ -200,7 +262,7 @@ def from_training(
 
     Parameters
     ----------
-    trained, calibration, record
+    trained, calibration, record, held
         As `logitext.training.fit` returns them.
     texts : pyarrow.LargeStringArray
         What was trained on: the strongest n-grams are spelled as they stand there.
@@ -235,7 +297,40 @@ def from_training(
         header["multilabel"] = True
     if not settings.calibrate:
         header["calibration"] = None
-    return assemble(trained, header, texts=texts)
+    model = assemble(trained, header, texts=texts)
+    return model if held is None or not len(held.codes) else judged(model, held)
+
+
+def judged(model: Model, held: HeldRows, *, calibrate: bool = True) -> Model:
+    """Return a model with a calibration, and tables to judge its answers by, from rows it did not learn from.
+
+    Parameters
+    ----------
+    model : Model
+    held : HeldRows
+    calibrate : bool, default True
+        False leaves the calibration as it is: then what the tables promise is exact.
+
+    Returns
+    -------
+    Model
+    """
+    arrays, header = dict(model.arrays), dict(model.header)
+    calibrator = None if calibrate else model.calibrator
+    if calibrate:
+        calibrator = Calibrator().fit(held.logits, held.codes)
+        state, fitted = calibrator.to_state()
+        header["calibration"] = {name: state[name] for name in CALIBRATOR if name in state}
+        for name, key in CALIBRATION.items():
+            arrays.pop(key, None)
+            if name in fitted:
+                arrays[key] = fitted[name]
+    elif calibrator is None:
+        calibrator = Calibrator(method="identity").fit(held.logits, held.codes)
+    most = OF_SMALL if "compressed" in header["training"] else MOST
+    header["evidence"], tables = Evidence.of(held, calibrator, exact=not calibrate, most=most).to_state()
+    arrays |= tables
+    return Model(arrays, {**header, "format_version": format_version(arrays)})
 
 
 def assemble(

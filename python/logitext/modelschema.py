@@ -39,8 +39,9 @@ __all__ = [
     "require",
 ]
 
-FORMAT_VERSION = 3
-"""2: weights may be rows kept to some classes; 3: they may be bytes. A file says the lowest that will do."""
+FORMAT_VERSION = 4
+"""2: weights may be rows kept to some classes; 3: they may be bytes; 4: with a calibration class by class, or
+tables of held-out rows. A file says the lowest that will do."""
 FEATURES_VERSION = 1
 
 Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
@@ -59,6 +60,10 @@ ARRAYS: dict[str, tuple[str, np.dtype[Any]]] = {
     "named_text": ("U8", np.dtype("u1")),
 }
 """The arrays of a model with a matrix of weights."""
+CALIBRATION = {"scale": "calibration_scale", "bias": "calibration_bias", "matrix": "calibration_matrix"}
+"""What a calibration may have, and how a file calls it."""
+EVIDENCE = {"held_scores": "F32", "held_confidence": "F32", "held_hits": "U8", "held_novelty": "F32"}
+"""Tables of held-out rows: what sets go by, confidence and whether it was right, novelty."""
 EXPONENTS = -126, 100
 """Of compressed weights: with a byte they make a float32 that is finite and precise."""
 _WIDE = (1 << 16) + 1
@@ -98,12 +103,18 @@ def arrays_of(names: Collection[str], classes: int) -> dict[str, tuple[str, np.d
         found |= {"weight_classes": ids, "weight_rows": ("U32", np.dtype("<u4"))}
     if "weight_exponents" in names:
         found |= dict.fromkeys(("weights", "weight_exponents"), ("I8", np.dtype("i1")))
+    if "held_scores" in names:
+        types: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+        found |= {name: (code, types[code]) for name, code in EVIDENCE.items()}
+    found |= {name: ("F32", np.dtype("<f4")) for name in CALIBRATION.values() if name in names}
     # Widest first; of one width float before integer, signed before not, then by name.
     return dict(sorted(found.items(), key=lambda item: (-item[1][1].itemsize, item[1][0], item[0])))
 
 
 def format_version(names: Collection[str]) -> int:
     """Return the oldest version of the format that knows these arrays."""
+    if "held_scores" in names or CALIBRATION["scale"] in names:
+        return 4
     return 3 if "weight_exponents" in names else 2 if "weight_rows" in names else 1
 
 
@@ -173,8 +184,15 @@ def check_header(header: Mapping[str, Any]) -> None:
         _are_thresholds(header["thresholds"], header["classes"]) if "thresholds" in header else not several
     )
     method = (header["calibration"] or {}).get("method")
-    fits = method in (None, "affine" if several else "temperature")
-    require(fits, "calibration in the header does not fit multilabel")
+    two = len(header["classes"]) == 2
+    single = {"identity", "temperature", "vector", "matrix"} | ({"affine", "quadratic"} if two else set())
+    fits = method is None or method in ({"affine"} if several else single)
+    require(fits, "calibration in the header does not fit the classes")
+    evidence = header.get("evidence")
+    require(
+        evidence is None or (not several and _is_evidence(evidence)),
+        "evidence in the header is not as the format wants it",
+    )
     require(right and several == ("thresholds" in header), "thresholds in the header do not fit the classes")
 
 
@@ -204,6 +222,25 @@ def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
         wanted |= {"weights": [weights], "weight_rows": [features + 1, 2], "weight_classes": [ids]}
     if "weight_exponents" in shapes:
         wanted["weight_exponents"] = [features]
+    method = (header["calibration"] or {}).get("method")
+    if not header.get("multilabel"):
+        own = {"matrix": ["scale", "bias", "matrix"], "vector": ["scale", "bias"]}
+        own |= dict.fromkeys(("affine", "quadratic"), own["vector"])
+        fitted = {CALIBRATION[name] for name in own.get(str(method), [])}
+        require(
+            fitted == {n for n in CALIBRATION.values() if n in shapes},
+            "calibration lacks arrays, or has too many",
+        )
+        wanted |= {
+            name: [classes, classes] if name == CALIBRATION["matrix"] else [classes] for name in fitted
+        }
+    require(
+        ("held_scores" in shapes) == ("evidence" in header),
+        "evidence in the header has no tables, or they no evidence",
+    )
+    if "evidence" in header:
+        rows = header["evidence"]["rows"]
+        wanted |= {name: [rows] for name in EVIDENCE}
     for name, shape in wanted.items():
         found = list(shapes[name])
         require(found == shape, f"array {name} has shape {found} where {shape} is called for")
@@ -226,6 +263,15 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
             low <= chunk.min() and chunk.max() <= high for chunk in _chunks(arrays["weight_exponents"])
         )
         require(right, f"array weight_exponents holds one that is not from {low} to {high}")
+    for name in (name for name in CALIBRATION.values() if name in chosen):
+        require(np.isfinite(arrays[name]).all(), f"array {name} holds a value that is not finite")
+    for name, falls in (("held_scores", False), ("held_confidence", True), ("held_novelty", False)):
+        if name in chosen:
+            table = -arrays[name] if falls else arrays[name]
+            right = not np.isnan(table).any() and _rises(table, strictly=False)
+            require(right, f"array {name} is not in order")
+    if "held_hits" in chosen:
+        require((arrays["held_hits"] <= 1).all(), "array held_hits holds one that is neither 0 nor 1")
     counts, named = arrays["document_frequency"], arrays["named_features"]
     if "document_frequency" in chosen and counts.size:
         right = counts.min() >= 1 and int(counts.max()) <= header["features"]["documents"]
@@ -307,12 +353,31 @@ def _is_features(value: object) -> bool:
 def _is_calibration(value: object) -> bool:
     if value is None:
         return True
-    if not (isinstance(value, dict) and value.get("method") in ("temperature", "affine")):
+    if not (isinstance(value, dict) and isinstance(value.get("method"), str)):
+        return False
+    span, curve = value.get("span", [0.0, 0.0]), value.get("curve", 0.0)
+    numbers = isinstance(span, list) and len(span) == 2 and all(map(_is_finite, [*span, curve]))
+    if (
+        not numbers
+        or span[0] > span[1]
+        or ({"span", "curve"} <= value.keys()) != (value["method"] == "quadratic")
+    ):
         return False
     temperature, shift = value.get("temperature"), value.get("shift", 0.0)
     if not (type(shift) in (int, float) and abs(shift) <= 1e30):
         return False
     return type(temperature) in (int, float) and 0 < temperature <= sys.float_info.max  # type: ignore[operator]
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+
+
+def _is_evidence(value: object) -> bool:
+    if not (isinstance(value, dict) and value.keys() >= {"rows", "exact", "stale", "novelty"}):
+        return False
+    flags = type(value["exact"]) is bool and type(value["stale"]) is bool
+    return flags and is_count(value["rows"]) and value["rows"] > 0 and isinstance(value["novelty"], dict)
 
 
 _FIELDS: dict[str, Callable[[object], bool]] = {

@@ -173,3 +173,26 @@ def write_probabilities(
             written = answer(block, temperature=temperature)
             file.write(written.reshape(-1).view(np.uint8).data)
             done += block.size
+
+
+def write_npy(path: str | Path, array: NDArray[Any]) -> None:
+    """Write an array to a .npy file, all of it or nothing.
+
+    Parameters
+    ----------
+    path : str or Path
+    array : ndarray
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> write_npy("z.npy", np.array([[2.0, 1.0, 0.1]]))
+    >>> np.load("z.npy").tolist()
+    [[2.0, 1.0, 0.1]]
+    """
+    with replacing(Path(path)) as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)

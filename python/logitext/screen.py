@@ -20,6 +20,7 @@ from logitext.model import shortened
 if TYPE_CHECKING:
     from logitext.classifier import TextClassifier
     from logitext.description import Description
+    from logitext.drift import Drift
     from logitext.evaluation import Evaluation
     from logitext.explanation import Explanation, Share
     from logitext.multilabel import MultilabelEvaluation
@@ -392,3 +393,48 @@ def training_record(model: TextClassifier) -> None:
     rows = [("chosen", _plan(record["plan"]))]
     rows += _continued(record) + _warnings(model)
     show(_facts(rows), table, *([tried] if tried.row_count else []))
+
+
+def calibration(before: Any, after: Any, path: str) -> None:
+    """Print what a new calibration changed, on the rows it was fitted on."""
+    micro = not hasattr(before, "accuracy")
+    rows = [
+        ("rows", number(before.rows)),
+        ("accuracy", f"{before.micro_f1:.4f} (micro F1)" if micro else f"{before.accuracy:.4f}"),
+        ("log loss", f"{before.log_loss:.4f} nats before, {after.log_loss:.4f} after, on the same rows"),
+        ("model", path),
+    ]
+    show(_facts(rows))
+
+
+def calibration_of_logits(calibrator: Any, before: float, after: float, rows: int, path: str) -> None:
+    """Print how anyone's logits were calibrated."""
+    chosen = calibrator.method_
+    if chosen != "identity":
+        chosen += f", temperature {calibrator.temperature_:.4g}"
+    facts = [
+        ("rows", number(rows)),
+        ("method", chosen),
+        ("log loss", f"{before:.4f} nats before, {after:.4f} after, on the same rows"),
+        ("calibrated logits", path),
+    ]
+    show(_facts(facts))
+
+
+def drift(found: Drift, most_shown: int = 24) -> None:
+    """Print whether new texts are like the old, and what moved."""
+    answer = "yes: they are not like those trained on" if found.drifted else "none to be seen"
+    rows = [
+        ("drift", answer),
+        ("p-value", f"{found.p_value:.3g} ({number(found.rows)} texts, {number(found.held_out)} held out)"),
+        ("more novel", f"{found.auroc:.3f} of pairs of a new and a held-out text; 0.5 if alike"),
+    ]
+    for level, share in found.alarms.items():
+        rows.append((f"novel at {level:g}", f"{share:.4f} of texts"))
+    parts: list[RenderableType] = [_facts(rows)]
+    if found.moved:
+        table = _table("n-gram", "before>", "now>", "")
+        for one in found.moved:
+            table.add_row(plain(one.ngram), f"{one.before:.4f}", f"{one.now:.4f}", bar(one.now, most_shown))
+        parts.append(table)
+    show(*parts)

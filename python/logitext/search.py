@@ -14,6 +14,7 @@ from logitext import _core
 from logitext.calibration import Calibration, fit_temperature
 from logitext.epochs import OutOfTimeError, Watch
 from logitext.evaluation import accuracy, log_loss
+from logitext.evidence import HeldRows
 from logitext.logits import argmax
 from logitext.multilabel import binary_log_loss, decide, fit_sigmoid
 from logitext.thresholds import fit_thresholds, held_out_scores
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 CHARS_GAIN = 0.01
 """Character n-grams cost several times the work: they must lower the log loss by this share."""
+ASIDE = 0xA51DE
+"""Rows set aside are not those that the search's own draw begins with."""
 FEW = 5
 """Held-out rows from which on it says something that none of them was recognised."""
 WATCHED, WATCHED_LOGITS = 1000, 1 << 20
@@ -76,6 +79,33 @@ def deal(codes: U32, fingerprints: NDArray[np.uint64], parts: int, seed: int) ->
     return part[group]
 
 
+def set_aside(codes: U32, fingerprints: NDArray[np.uint64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Draw rows from all alike, equal texts together; the last text of a class stays.
+
+    Unlike `deal` not by class: what is drawn is to be as new rows will be.
+
+    Parameters
+    ----------
+    codes : uint32 array, shape (n,)
+    fingerprints : uint64 array, shape (n,)
+    share : float
+    seed : int
+
+    Returns
+    -------
+    bool array, shape (n,)
+    """
+    _, group = np.unique(fingerprints, return_inverse=True)
+    texts = int(group.max()) + 1
+    drawn = np.zeros(texts, bool)
+    drawn[_core.shuffle(texts, seed ^ ASIDE)[: round(share * texts)]] = True
+    classes = int(codes.max()) + 1
+    left = np.bincount(codes[~drawn[group]], minlength=classes)
+    for code in np.flatnonzero((left == 0) & (np.bincount(codes, minlength=classes) > 0)):
+        drawn[group[np.flatnonzero(codes == code)[0]]] = False
+    return drawn[group]
+
+
 @dataclass
 class HeldOut:
     """Logits of rows the weights did not learn from."""
@@ -88,6 +118,15 @@ class HeldOut:
     shift: float = 0.0
     curve: list[float] = field(default_factory=list)
     """Log loss after each epoch, of some of the rows."""
+    ngrams: F32 | None = None
+    """See `Workshop.ngrams`."""
+
+    @property
+    def kept(self) -> HeldRows | None:
+        """What the model will judge its answers by; none of several labels, or with a teacher."""
+        if self.ngrams is None or self.sets is not None or self.examples.lesson is not None:
+            return None
+        return HeldRows(self.logits, self.codes, self.ngrams)
 
     @property
     def codes(self) -> U32:
@@ -227,8 +266,15 @@ class Search:
         """What a plan gave on held-out rows; the best there is, if there was no time for it."""
         self.loss(plan)
         found = self.tried.get(plan)
-        others = (held for held in self.tried.values() if held is not None)
-        return found or min(others, key=lambda held: held.log_loss, default=None)
+        if found is None:
+            known = [(held.log_loss, at) for at, held in enumerate(self.tried.values()) if held is not None]
+            if not known:
+                return None
+            plan = list(self.tried)[min(known)[1]]
+            found = self.tried[plan]
+        assert found is not None
+        block, *_ = self.workshop.blocks(plan.char_ngrams)
+        return replace(found, ngrams=self.workshop.ngrams(block, found.rows))
 
     def record(self) -> list[dict[str, Any]]:
         """What each plan gave, on how many rows, as JSON has it."""

@@ -20,7 +20,7 @@ from logitext.gathering import Stream
 from logitext.layers import DenseLayer, Layer
 from logitext.search import HeldOut, watch
 from logitext.spill import Spill
-from logitext.training import VALIDATED, choose, lasting
+from logitext.training import VALIDATED, Learned, choose, lasting
 from logitext.weights import Kept
 from logitext.workshop import (
     WEIGHT_BYTES,
@@ -120,7 +120,7 @@ def fit_stream(
     validation: Callable[[list[Any]], Examples] | None = None,
     callback: Callable[[Epoch], Any] | None = None,
     checkpoint: str | PathLike[str] | None = None,
-) -> tuple[Trained, float, dict[str, Any], list[Any], pa.LargeStringArray]:
+) -> tuple[Learned, list[Any], pa.LargeStringArray]:
     """Train on the rows of a spill.
 
     The plan is chosen on a part of the rows, the temperature fitted on up to 10,000 that are never
@@ -140,7 +140,7 @@ def fit_stream(
 
     Returns
     -------
-    trained, temperature, record
+    learned : Learned
         As `logitext.training.fit`.
     classes : list
     texts : pyarrow.LargeStringArray
@@ -190,6 +190,8 @@ def fit_stream(
         if "plan" not in saved:
             keeper.keep(plan=plan.to_json(), tried=tried)
     judge = None if held is None else _workshop(held, blocks, settings, progress)
+    if judge is not None:
+        judge.learn = 0  # none of their n-grams was counted
     watched = Watch() if held is None else watch(held, np.arange(len(held), dtype=np.uint32), VALIDATED)
     watched = replace(watched, callback=callback, until=until, checkpoint=keeper)
     watched = replace(watched, patience=settings.early_stopping if validation is not None else None)
@@ -197,7 +199,8 @@ def fit_stream(
     temperature, held_out = 1.0, None
     if held is not None and judge is not None:
         rows = np.arange(len(held), dtype=np.uint32)
-        held_out = HeldOut(held, rows, judge.logits(trained, rows)).calibrate()
+        ngrams = judge.ngrams(blocks[0], rows)
+        held_out = HeldOut(held, rows, judge.logits(trained, rows), ngrams=ngrams).calibrate()
         temperature = held_out.temperature if settings.calibrate else 1.0
     record: dict[str, Any] = {
         "rows": parts.total,
@@ -217,7 +220,8 @@ def fit_stream(
             "rows": len(held),
             "trained_on": int(np.isin(prints[len(sample) :], prints[: len(sample)]).sum()),
         }
-    return trained, temperature, record, names, sample.texts
+    kept = held_out.kept if held_out is not None and settings.calibrate else None
+    return Learned(trained, Calibration(temperature), record, kept), names, sample.texts
 
 
 def _sorted(names: tuple[Any, ...]) -> list[Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from logitext import _core
 from logitext.calibration import Calibration
 from logitext.checkpoints import Checkpoint
 from logitext.epochs import Epoch, OutOfTimeError, Watch
+from logitext.evidence import HeldRows
 from logitext.features import buffers
 from logitext.search import HeldOut, Search, deal, usual_plan, watch
 from logitext.workshop import DivergedError, Examples, Plan, Progress, Settings, Trained, Workshop
@@ -42,8 +43,22 @@ LOOK_ROWS, LOOK_BYTES = 3000, 2 << 20
 FOLDS = 5
 FEW_TEXTS = 30
 """Of fewer different texts no thresholds are chosen: to give every label may look best on so few."""
+HELD = ("held_logits", "held_codes", "held_ngrams")
+"""What a checkpoint keeps of held-out rows."""
 VALIDATED = 10_000
 """Rows of a validation set whose loss is taken after each epoch."""
+
+
+class Learned(NamedTuple):
+    """What a training gives."""
+
+    trained: Trained
+    calibration: Calibration
+    """What was fitted on held-out logits."""
+    record: dict[str, Any]
+    """How the model came about: JSON."""
+    held: HeldRows | None = None
+    """Rows that the weights of a training like this one did not learn from."""
 
 
 @dataclass
@@ -56,6 +71,8 @@ class Choice:
     thresholds: list[float] | None = None
     held_out: dict[str, Any] | None = None
     never_predicted: list[int] = field(default_factory=list)
+    held: HeldRows | None = None
+    """What the model will judge its answers by."""
     curve: list[float] = field(default_factory=list)
     """Held-out log loss after each epoch of the training that gave the temperature."""
     tried: list[dict[str, Any]] = field(default_factory=list)
@@ -67,6 +84,7 @@ class Choice:
         self.thresholds = None if found.thresholds is None else found.thresholds.tolist()
         self.held_out = held_out.record(found)
         self.never_predicted = held_out.never_predicted()
+        self.held = held_out.kept if calibrate else None
         self.curve = held_out.curve
 
     @property
@@ -77,7 +95,7 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {**asdict(self), "plan": self.plan.to_json()}
+        return {**asdict(replace(self, held=None)), "plan": self.plan.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Choice:
@@ -93,7 +111,7 @@ def fit(
     validation: Examples | None = None,
     callback: Callable[[Epoch], Any] | None = None,
     checkpoint: str | PathLike[str] | None = None,
-) -> tuple[Trained, Calibration, dict[str, Any]]:
+) -> Learned:
     """Choose a plan, fit the temperature and thresholds, and train on all rows.
 
     Parameters
@@ -111,11 +129,8 @@ def fit(
 
     Returns
     -------
-    trained : Trained
-    calibration : Calibration
-        What was fitted on held-out logits.
-    record : dict
-        How the model came about: JSON, the same for the same call.
+    Learned
+        Its record is the same for the same call.
 
     Raises
     ------
@@ -132,12 +147,17 @@ def fit(
     keeper, choice = None, None
     if checkpoint is not None:
         keeper = Checkpoint(checkpoint, [_core.__version__, fingerprint, rows, lasting(settings)])
-        keeper.load()
+        arrays = keeper.load()
         if "choice" in keeper.state:
             choice = Choice.from_json(keeper.state["choice"])
+            if HELD[0] in arrays:
+                keeper.fixed = {name: arrays[name] for name in HELD}
+                choice.held = HeldRows(*keeper.fixed.values())
     if choice is None:
         choice = choose(whole, fingerprints, until)
         if keeper is not None:
+            if choice.held is not None:
+                keeper.fixed = dict(zip(HELD, vars(choice.held).values(), strict=True))
             keeper.keep(choice=choice.to_json())
     held = np.arange(rows, len(everything), dtype=np.uint32)
     watched = watch(everything, held, VALIDATED) if len(held) else Watch()
@@ -147,9 +167,11 @@ def fit(
     learned = np.arange(rows, dtype=np.uint32)
     plan, trained = _train_steadily(whole, choice.plan, learned, "training", watched)
     if len(held):
-        held_out = HeldOut(everything, held, whole.logits(trained, held)).calibrate()
+        ngrams = whole.ngrams(trained.blocks[0], held)
+        held_out = HeldOut(everything, held, whole.logits(trained, held), ngrams=ngrams).calibrate()
         choice.learn_from(held_out, calibrate=settings.calibrate)
-    return trained, choice.calibration, _record(whole, fingerprints, fingerprint, choice, plan, trained)
+    record = _record(whole, fingerprints, fingerprint, choice, plan, trained)
+    return Learned(trained, choice.calibration, record, choice.held)
 
 
 def _record(
@@ -309,7 +331,9 @@ def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64], until
     watched = watch(whole.examples, held, until=until)
     _, trained = _train_steadily(whole, plan, rest, "calibrating", watched)
     curve = [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
-    return HeldOut(whole.examples, held, whole.logits(trained, held), curve=curve).calibrate()
+    ngrams = whole.ngrams(trained.blocks[0], held)
+    logits = whole.logits(trained, held)
+    return HeldOut(whole.examples, held, logits, curve=curve, ngrams=ngrams).calibrate()
 
 
 def _fingerprint(fingerprints: NDArray[np.uint64], examples: Examples) -> str:

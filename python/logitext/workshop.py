@@ -13,7 +13,7 @@ import pyarrow as pa
 from logitext import _core
 from logitext.checkpoints import Checkpoint, CheckpointError
 from logitext.epochs import Clock, Epoch, Standing, Sums, Watch
-from logitext.features import Block, arrow_numbers, count_block
+from logitext.features import Block, arrow_numbers, count_block, known_ngrams
 from logitext.labels import LabelSets
 from logitext.layers import DenseLayer, KeptLayer, Layer, Support, full_from
 from logitext.teaching import Lesson
@@ -271,15 +271,15 @@ class Workshop:
             last = self._support = (names, rows, found)
         return last[2]
 
-    def _lists(self, trained: Trained) -> list[_core.Lists]:
+    def _lists(self, *blocks: Block) -> list[_core.Lists]:
         """These texts' own n-grams: the weights may come from others."""
-        return [self._counted[block.name, block.ngrams].lists for block in trained.blocks]
+        return [self._counted[block.name, block.ngrams].lists for block in blocks]
 
     def layer(self, trained: Trained, rows: U32) -> Layer:
         """Return weights and bias as training wants them: to be changed by these texts."""
         if isinstance(trained.weights, Kept):
             return KeptLayer(self._supported(trained.blocks, rows), trained.weights, trained.bias)
-        return DenseLayer(self._lists(trained), trained.weights, trained.bias)
+        return DenseLayer(self._lists(*trained.blocks), trained.weights, trained.bias)
 
     def run(
         self,
@@ -320,8 +320,28 @@ class Workshop:
 
     def logits(self, trained: Trained, rows: U32) -> F32:
         """Return logits of some rows, from their counted features."""
-        lists = self._lists(trained)
+        lists = self._lists(*trained.blocks)
         return _core.sparse_logits(lists, rows, as_core(trained.weights), trained.bias, self.settings.threads)
+
+    def ngrams(self, block: Block, rows: U32) -> F32:
+        """Return how much of some texts is known, and how much is not, by the n-grams of a block.
+
+        Of a text learned from, an n-gram is known if it would be without that text.
+
+        Returns
+        -------
+        float32 array, shape (n, 2)
+            See `logitext.features.known_ngrams`.
+        """
+        texts, found = self.examples.texts, np.empty((len(rows), 2), np.float32)
+        learned = rows < self.learn
+        for own, least in ((learned, block.least), (~learned, 0)):
+            some = texts.take(arrow_numbers(rows[own]))
+            table = (block.hashes, block.document_frequency)
+            found[own] = known_ngrams(
+                some, block.recipe, block.name, *table, above=least, threads=self.settings.threads
+            )
+        return found
 
 
 def close(
