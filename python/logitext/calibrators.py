@@ -35,7 +35,7 @@ class Calibrator:
         "identity", "temperature", "affine" or "quadratic" (of two classes), "vector" or
         "matrix" (of up to 100 classes): see `docs/calibration.md`. "auto" compares them by
         cross-fitted log loss, from simpler to richer; a richer one must be better for sure. On
-        fewer than 200 rows it fits a temperature or nothing.
+        fewer than 1,000 rows it fits a temperature or nothing.
     preserve_decision : bool, default True
         The largest calibrated logit of a row is where its largest logit is. Where the map would
         change it, the classes that overtake the decision and the decision share their probability
@@ -59,8 +59,8 @@ class Calibrator:
     --------
     >>> import numpy as np
     >>> import logitext as lt
-    >>> z = np.array([[4.0, 0.0, 0.0]] * 400)  # always 96 % sure, and right in three of four
-    >>> y = np.array([0, 0, 0, 1] * 100)
+    >>> z = np.array([[4.0, 0.0, 0.0]] * 1200)  # always 96 % sure, and right in three of four
+    >>> y = np.array([0, 0, 0, 1] * 300)
     >>> calibrator = lt.Calibrator(method="temperature").fit(z, y)
     >>> calibrator.predict_proba(z[:1]).round(2).tolist()
     [[0.75, 0.12, 0.12]]

@@ -21,12 +21,11 @@ FOLDS = 5
 CHOOSING = 1 << 23
 """Methods are compared on rows with so many logits at most; the one chosen is fitted on all."""
 FEW, SOME, MANY = 200, 500, 1000
-"""Rows from which on others than a temperature are compared; less proof is asked of them; a matrix is."""
+"""Rows from which on a temperature needs less proof, none, and others are compared, too."""
 ROWS_A_CLASS = 20
 """Rows a matrix needs for each class."""
-PLAIN, LIKELY, SURE, NEARLY_SURE = 3.0, 1.5, 2.0, 1.0
-"""Standard errors of gain: of a temperature below `FEW` and below `SOME` rows; of a richer method below `SOME`
-and from there on. From `SOME` rows on a temperature need only be better."""
+PLAIN, LIKELY, SURE = 3.0, 1.5, 1.0
+"""Standard errors of gain: a temperature below `FEW` and below `SOME` rows, a richer method."""
 
 
 def candidates(rows: int, classes: int) -> list[tuple[str, float]]:
@@ -36,14 +35,12 @@ def candidates(rows: int, classes: int) -> list[tuple[str, float]]:
     """
     if classes == 1 or rows < FOLDS:
         return []
-    if rows < FEW:
-        return [("temperature", PLAIN)]
-    some = rows < SOME
+    if rows < MANY:
+        return [("temperature", PLAIN if rows < FEW else LIKELY if rows < SOME else 0.0)]
     names = ["affine", "vector", "quadratic"] if classes == 2 else ["vector"]
-    if 2 < classes <= MATRIX_CLASSES and rows >= max(MANY, ROWS_A_CLASS * classes):
+    if 2 < classes <= MATRIX_CLASSES and rows >= ROWS_A_CLASS * classes:
         names.append("matrix")
-    sure = SURE if some else NEARLY_SURE
-    return [("temperature", LIKELY if some else 0.0), *((name, sure) for name in names)]
+    return [("temperature", 0.0), *((name, SURE) for name in names)]
 
 
 def deal(y: NDArray[np.int64]) -> NDArray[np.int64]:
