@@ -18,7 +18,13 @@ LAYERS = [
         "calibration",
         "conformal",
         "novelty",
+        "intervals",
+        "scoring",
+        "byclass",
+        "reliability",
+        "risk",
         "evaluation",
+        "comparison",
         "multilabel",
         "thresholds",
         "tallies",
@@ -47,12 +53,12 @@ LAYERS = [
     ["cautions", "explanation", "model", "arguments", "compression", "continuing"],
     ["classifier"],
     ["answers", "many"],
-    ["report", "fasttext", "corpus"],
+    ["report", "report_figures", "report_page", "report_sections", "report_words", "fasttext", "corpus"],
     ["ray", "client", "server"],
     ["screen", "cli"],
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
-OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes"}
+OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes", "matplotlib"}
 SLOW = {"rich", "click"}
 """Required, but imported only by what draws on the terminal."""
 

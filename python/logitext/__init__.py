@@ -2,8 +2,9 @@
 
 from logitext._core import __version__
 from logitext.classifier import NotFittedError, TextClassifier, load
+from logitext.comparison import Comparison, compare
 from logitext.description import Description, describe
-from logitext.evaluation import Evaluation, evaluate
+from logitext.evaluation import Evaluation, Interval, evaluate
 from logitext.explanation import Explanation, Share
 from logitext.logits import (
     argmax,
@@ -22,19 +23,24 @@ from logitext.logits import (
 from logitext.many import predict_many
 from logitext.modelfile import ModelFileError
 from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
+from logitext.report import Report
 
 __all__ = [
+    "Comparison",
     "Description",
     "Evaluation",
     "Explanation",
+    "Interval",
     "ModelFileError",
     "MultilabelEvaluation",
     "NotFittedError",
+    "Report",
     "Share",
     "TextClassifier",
     "__version__",
     "argmax",
     "binary_cross_entropy",
+    "compare",
     "cross_entropy",
     "describe",
     "energy",
