@@ -401,7 +401,7 @@ def test_report(model: Path, run: Run, tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "accuracy 0.9" in done.out
     page = out.read_text(encoding="utf-8")
-    assert "headlines.safetensors on headlines_test.csv" in page
+    assert "headlines on headlines_test.csv" in page
     assert str(tmp_path) not in page
     named = run("report", model, HEADLINES_TEST, "-o", out, "--title", "<News>")
     assert named.code == 0

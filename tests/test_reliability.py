@@ -15,12 +15,12 @@ from logitext.reliability import Bins, binned_ece, debiased_ece, reliability, sm
 Array = np.ndarray
 
 
-def naive_heights(p: Array, gaps: Array, width: float, grid: int = 1000) -> Array:
+def naive_heights(p: Array, gaps: Array, width: float, grid: int = 400) -> Array:
     """Smooth with a reflected Gaussian: every row's images, at every place."""
     t = (np.arange(grid) + 0.5) / grid
-    images = np.concatenate([2 * m + side * p for m in range(-3, 4) for side in (1, -1)])
+    images = np.concatenate([2 * m + side * p for m in range(-2, 3) for side in (1, -1)])
     kernel = np.exp(-0.5 * ((t[:, None] - images) / width) ** 2) / (width * math.sqrt(2 * math.pi))
-    return kernel @ np.tile(gaps, 14) / len(p)
+    return kernel @ np.tile(gaps, 10) / len(p)
 
 
 def naive_smooth_ece(p: Array, hits: Array) -> float:
@@ -85,7 +85,8 @@ def test_many_rows_of_a_narrow_kernel() -> None:
     rng = np.random.default_rng(1)
     p = rng.beta(5, 1, 3000)
     hits = (rng.random(3000) < p**1.5).astype(float)
-    assert smooth_ece(p, hits) == pytest.approx(naive_smooth_ece(p, hits), rel=0.01)
+    some = p[:700], hits[:700]
+    assert smooth_ece(*some) == pytest.approx(naive_smooth_ece(*some), rel=0.01)
     # The truth is the mean of p - p**1.5 over Beta(5, 1): 5/6 - 5/6.5.
     assert smooth_ece(p, hits) == pytest.approx(5 / 6 - 5 / 6.5, abs=0.02)
 
@@ -94,7 +95,7 @@ def test_what_chance_adds_is_taken_away() -> None:
     rng = np.random.default_rng(2)
     p = rng.random(400)
     squares, plain = [], []
-    for _ in range(200):
+    for _ in range(100):
         hits = (rng.random(400) < p).astype(float)
         squares.append(debiased_ece(p, hits) ** 2)
         plain.append(binned_ece(p, hits))
@@ -189,16 +190,16 @@ def test_shares_against_scipy(hits: int, n: int) -> None:
 
 
 def test_intervals_of_calibration_errors_hold_the_truth() -> None:
-    """In 95 of 100 samples they should; a percentile interval would in about half."""
+    """In 57 of 60 samples they should."""
     rng = np.random.default_rng(5)
     big = rng.beta(5, 1, 200_000)
     truth = smooth_ece(big, rng.random(len(big)) < 0.95 * big)
     held = 0
-    for trial in range(100):
+    for trial in range(60):
         p = np.sort(rng.choice(big, 400))
         hits = (rng.random(400) < 0.95 * p).astype(float)
         bins = Bins(p)
-        found = np.concatenate([bins.errors(w, hits)["smooth_ece"] for w in resamples(400, 100, trial)])
+        found = np.concatenate([bins.errors(w, hits)["smooth_ece"] for w in resamples(400, 80, trial)])
         low, high = reflected(smooth_ece(p, hits), found)
         held += low <= truth <= high
-    assert held >= 85
+    assert held >= 51

@@ -682,7 +682,7 @@ def report(model: str, sources: tuple[str, ...], output: str, title: str | None,
             names[find(label, f"the label of text {i}, ")] for i, label in enumerate(given.to_pylist(), 1)
         ]
         tell("measuring", 0.5)
-        named = title or f"{Path(model).name} on {', '.join(Path(source).name for source in sources)}"
+        named = title or f"{Path(model).stem} on {', '.join(Path(source).name for source in sources)}"
         try:
             page = Report(classifier, texts, labels, title=named, resamples=_resamples(len(labels)))
         except ImportError as error:

@@ -250,7 +250,7 @@ def evaluate(
 
     confusion = np.bincount(truth * k + decided, minlength=k * k).reshape(k, k)
     of_classes, means = score_classes(confusion, names)
-    found = {
+    found: dict[str, Any] = {
         "accuracy": float(hits.sum() / n),
         **means,
         "log_loss": mean(scored.loss),
@@ -292,7 +292,7 @@ def evaluate(
 def _resampled(
     columns: dict[str, Floats],
     errors: Callable[[Floats], dict[str, Floats]],
-    found: dict[str, float],
+    found: dict[str, Any],
     count: int,
     seed: int,
 ) -> dict[str, Interval]:
@@ -305,8 +305,9 @@ def _resampled(
             parts.setdefault(name, []).append(value)
     intervals = {}
     for name, drawn in parts.items():
-        values = np.concatenate(drawn)
-        intervals[name] = (
-            reflected(found[name], values) if name in DISTANCES else Interval(*map(float, quantiles(values)))
-        )
+        every = np.concatenate(drawn)
+        if name in DISTANCES:
+            intervals[name] = reflected(found[name], every)
+        else:
+            intervals[name] = Interval(*map(float, quantiles(every)))
     return intervals

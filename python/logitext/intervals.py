@@ -156,5 +156,6 @@ def share_interval(hits: Any, n: Any) -> Any:
     middle = (k + square / 2) / (m + square)
     half = NORMAL / (m + square) * np.sqrt(k * (m - k) / np.maximum(m, 1) + square / 4)
     # What rounding would leave a hair from 0 and 1 is there.
-    low, high = np.where(k == 0, 0.0, middle - half), np.where(k == m, 1.0, middle + half)
+    low: Any = np.where(k == 0, 0.0, middle - half)
+    high: Any = np.where(k == m, 1.0, middle + half)
     return Interval(float(low), float(high)) if low.ndim == 0 else Interval(low, high)

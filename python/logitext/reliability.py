@@ -347,11 +347,11 @@ def reliability(p: ArrayLike, hits: ArrayLike, *, resamples: int = 0, seed: int 
     shown = density[0] * len(given) * width * np.sqrt(2 * np.pi) >= ENOUGH
     low = high = None
     if resamples:
-        drawn = _drawn(bins, came, resamples, seed)
-        low, high = (
-            np.where(shown, edge, np.nan)
-            for edge in quantiles(np.concatenate([_curve(probability, *cells, width)[1] for cells in drawn]))
-        )
+        curves = [
+            _curve(probability, *bins.gathered(weights, came), width)[1]
+            for weights in _resamples(len(came), resamples, seed)
+        ]
+        low, high = (np.where(shown, edge, np.nan) for edge in quantiles(np.concatenate(curves)))
     return Reliability(
         probability=probability,
         frequency=np.where(shown, frequency[0], np.nan),
@@ -362,8 +362,7 @@ def reliability(p: ArrayLike, hits: ArrayLike, *, resamples: int = 0, seed: int 
     )
 
 
-def _drawn(bins: Bins, came: Floats, count: int, seed: int) -> Any:
-    return (bins.gathered(weights, came) for weights in resamples(len(came), count, seed))
+_resamples = resamples  # where an argument has its name
 
 
 def _curve(probability: Floats, rows: Floats, gaps: Floats, width: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from logitext.files import replacing
 from logitext.logits import argmax, margin
 from logitext.reliability import reliability
 from logitext.report_figures import leads_figure, need_matplotlib, reliability_figure, risk_figure
-from logitext.report_page import section, shown
+from logitext.report_page import section, shown, side_by_side
 from logitext.risk import risk_band
 from logitext.scoring import score_rows
 
@@ -169,8 +169,8 @@ class Report:
         curve = reliability(facts.confidence, hits, resamples=self._resamples)
         lead = np.asarray(margin(facts.z), np.float64)
         words = report_words.RELIABILITY.format(f"{100 * curve.error:.1f}")
-        return _side_by_side(
-            _figure(reliability_figure(curve), words),
+        return side_by_side(
+            _figure(reliability_figure(curve, float(facts.confidence.min())), words),
             _figure(leads_figure(lead, hits, facts.model.temperature_), report_words.LEADS),
         )
 
@@ -179,11 +179,7 @@ class Report:
         hits, coverages = facts.truth == facts.decided, np.linspace(0.02, 1, 50)
         band = risk_band(facts.confidence, hits, coverages, resamples=self._resamples)
         drawn = risk_figure(self.evaluation.risk_coverage, coverages, *band)
-        return _side_by_side(_figure(drawn, report_words.RISK), report_sections.answered(facts))
-
-
-def _side_by_side(*parts: str) -> str:
-    return '<div class="pair">' + "".join(f"<div>{part}</div>\n" for part in parts) + "</div>\n"
+        return side_by_side(_figure(drawn, report_words.RISK), report_sections.answered(facts))
 
 
 def _figure(svg: str, words: str) -> str:

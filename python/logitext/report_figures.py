@@ -70,7 +70,8 @@ def _draw(salt: str, words: str, height: float, paint: Callable[[Any], None]) ->
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with rc_context({**STYLE, "svg.hashsalt": f"logitext {salt}"}):
+    style: Any = {**STYLE, "svg.hashsalt": f"logitext {salt}"}
+    with rc_context(style):
         figure = Figure(figsize=(5.0, height), layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure)
@@ -105,32 +106,35 @@ def _per_cent(axis: Any) -> None:
     axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
-def reliability_figure(found: Reliability) -> str:
+def reliability_figure(found: Reliability, least: float = 0.0) -> str:
     """Draw how often decisions are right, by their probability, and how many rows have which.
 
     Parameters
     ----------
     found : Reliability
+    least : float, default 0
+        The lowest probability there is.
 
     Returns
     -------
     str
         SVG.
     """
+    start = min(math.floor(10 * least) / 10, 0.9)
 
     def paint(figure: Any) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        thin = slice(1, None, 3)  # Of 1,024 places a third will do.
+        # Of 1,024 places a third will do; the kernel reaches below what there is.
+        thin = np.arange(1, len(found.probability), 3)
+        thin = thin[found.probability[thin] >= least - 0.01]
         x = found.probability[thin]
         above.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
         if found.low is not None and found.high is not None:
             above.fill_between(x, found.low[thin], found.high[thin], color=RIGHT, alpha=0.22, linewidth=0)
         above.plot(x, found.frequency[thin], color=RIGHT, linewidth=2)
         density = found.density[thin]
-        rows = np.flatnonzero(density > 1e-3)
-        least = math.floor(10 * x[rows[0]]) / 10
-        above.set(xlim=(least, 1), ylim=(0, 1.005), ylabel="how often it is right")
-        near = least + 0.9 * (1 - least)
+        above.set(xlim=(start, 1), ylim=(0, 1.005), ylabel="how often it is right")
+        near = start + 0.9 * (1 - start)
         where = {"xytext": (-4, 6), "textcoords": "offset points", "ha": "right"}
         above.annotate("perfect", (near, near), fontsize=9, color=QUIET, **where)
         below.fill_between(x, density, color=QUIET, alpha=0.45, linewidth=0)
@@ -283,9 +287,11 @@ def heat_map(confusion: NDArray[np.int64], names: Sequence[Any], order: Sequence
         SVG: only cells with rows are drawn, however many classes there are.
     """
     small = len(order) > 30
-    cell = 13 if small else 24
+    # Few classes have large cells, so that a matrix of two is no stamp.
+    cell = 13 if small else max(24, min(64, 400 // len(order)))
     longest = max(len(str(names[i])[:24]) for i in order)
-    room = 12 + 5.2 * longest
+    room = 14 + (5.4 if small else 6) * longest
+    size = ' class="small"' if small else ""
     rows = confusion.sum(axis=1)
     width = room + cell * len(order) + 8
     parts = [
@@ -297,8 +303,8 @@ def heat_map(confusion: NDArray[np.int64], names: Sequence[Any], order: Sequence
         label, title = _label(names[i]), shown_plain(names[i])
         named = f"{label}<title>{title}</title></text>"
         turned = f"translate({middle + 3:g} {room - 5:g}) rotate(-90)"
-        parts.append(f'<text x="{room - 5:g}" y="{middle + 3:g}" text-anchor="end">{named}')
-        parts.append(f'<text transform="{turned}">{named}')
+        parts.append(f'<text x="{room - 5:g}" y="{middle + 3:g}" text-anchor="end"{size}>{named}')
+        parts.append(f'<text transform="{turned}"{size}>{named}')
     for down, i in enumerate(order):
         for across, j in enumerate(order):
             count = int(confusion[i, j])
@@ -317,12 +323,14 @@ def heat_map(confusion: NDArray[np.int64], names: Sequence[Any], order: Sequence
                 strong = ' style="fill: var(--page)"' if part > 0.3 else ""
                 parts.append(
                     f'<text x="{x + cell / 2 - 0.5:g}" y="{y + cell / 2 + 3:g}" text-anchor="middle"{strong}'
-                    f' pointer-events="none">{_short(count)}</text>'
+                    f' class="count" pointer-events="none">{count if cell >= 32 else _short(count)}</text>'
                 )
     height = room + cell * len(order) + 4
     return (
         f'<svg class="map" role="img" aria-label="Confusion matrix" width="{width:.0f}" height="{height:.0f}"'
-        f' viewBox="0 0 {width:.0f} {height:.0f}">\n' + "\n".join(parts) + "\n</svg>\n"
+        f' style="--own: {width:.0f}px" viewBox="0 0 {width:.0f} {height:.0f}">\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 

@@ -7,7 +7,19 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["bar", "card", "fold", "page", "scoped", "section", "share", "shown", "table"]
+__all__ = [
+    "bar",
+    "card",
+    "fold",
+    "page",
+    "scoped",
+    "section",
+    "share",
+    "shown",
+    "side_by_side",
+    "signed",
+    "table",
+]
 
 MOST_SHOWN = 400
 """Characters of a text."""
@@ -30,7 +42,7 @@ STYLE = """
 & main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 & h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 & h2 { font-size: 1.2rem; margin: 2.75rem 0 .5rem; }
-& h3 { font-size: 1rem; margin: 0 0 .4rem; }
+& h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
 & p { margin: .35rem 0 .9rem; max-width: 46rem; }
 & .quiet { color: var(--quiet); }
 & .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .75rem;
@@ -47,25 +59,30 @@ STYLE = """
 & figcaption { color: var(--quiet); font-size: .92rem; margin-top: .4rem; }
 & svg text { fill: var(--ink); font-family: inherit; }
 & .scroll { overflow: auto; max-width: 100%; }
+& .scroll + .scroll, & details { margin-top: 1.25rem; }
 & .tall { max-height: 34rem; }
 & .framed { border: 1px solid var(--line); border-radius: .6rem; }
+& .framed table { min-width: 100%; }
 & table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; margin: 0;
   background: none; color: inherit; }
 & th, & td { padding: .35rem .7rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); background: none; max-width: none; }
-& thead th { position: sticky; top: 0; background: var(--surface); font-weight: 600; white-space: nowrap; }
+& thead th { position: sticky; top: 0; background: var(--surface); font-weight: 600;
+  vertical-align: bottom; }
 & tbody tr:last-child > * { border-bottom: 0; }
-& .n { text-align: right; white-space: nowrap; }
-& .text { min-width: 16rem; max-width: 34rem; overflow-wrap: anywhere; }
-& .name { min-width: 6rem; overflow-wrap: anywhere; }
-& .mistake { border: 1px solid var(--line); border-radius: .6rem; padding: .9rem 1rem; margin: 0 0 .9rem; }
+& .n { text-align: right; } & td.n { white-space: nowrap; }
+& .text { min-width: 16rem; max-width: 34rem; overflow-wrap: break-word; }
+& .name { min-width: 6rem; max-width: 18rem; overflow-wrap: break-word; }
+& .mistakes { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr));
+  gap: .9rem; }
+& .mistake { border: 1px solid var(--line); border-radius: .6rem; padding: .9rem 1rem; min-width: 0; }
 & .mistake blockquote { margin: 0 0 .6rem; padding: 0 0 0 .8rem; border-left: 3px solid var(--line);
   overflow-wrap: anywhere; }
 & .mistake p { margin: .2rem 0 .5rem; overflow-wrap: anywhere; max-width: none; }
 & .given { color: var(--right); font-weight: 600; } & .decided { color: var(--wrong); font-weight: 600; }
 & .gram { display: inline-block; background: var(--surface); border: 1px solid var(--line);
   border-radius: .3rem; padding: 0 .35rem; margin: 0 .15rem .15rem 0; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; max-width: 16rem; }
 & .bar { display: inline-block; height: .65em; border-radius: .15em; min-width: 1px;
   background: var(--right); }
 & .bar.down { background: var(--wrong); }
@@ -74,11 +91,13 @@ STYLE = """
 & summary { cursor: pointer; padding: .4rem 0; font-weight: 600; }
 & details > .scroll { margin-top: .5rem; }
 & .map { display: block; }
-& .map text { font-size: 9px; }
+& .pair .map { max-width: 100%; height: auto; min-width: min(28rem, var(--own)); }
+& .map text { font-size: 10px; } & .map .small { font-size: 9px; } & .map .count { font-size: 11px; }
 & footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--quiet);
   font-size: .88rem; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { & { font-size: 15px; } & .card b { font-size: 1.5rem; }
-  & th, & td { padding: .3rem .5rem; } & .text { min-width: 13rem; } }
+  & th, & td { padding: .3rem .5rem; } & .text { min-width: 26rem; }
+  & .pair { gap: 1rem; } }
 @media print { & { --page: #fff; --surface: #f4f6f8; --line: #c3cad1; --ink: #000; --quiet: #444c55;
   --right: #1f66c9; --wrong: #c4500e; --band: #1f66c9; color-scheme: light; font-size: 10.5pt; }
   & * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -87,7 +106,7 @@ STYLE = """
   & .map { width: 100%; height: auto; }
   & thead th { position: static; }
   & h2, & h3 { break-after: avoid; }
-  & figure, & tr, & .card { break-inside: avoid; }
+  & figure, & tr, & .card, & .mistake { break-inside: avoid; }
   & .text { min-width: 0; } }
 """
 """& is what holds the report, so that nothing of it reaches the rest of a notebook."""
@@ -134,13 +153,17 @@ def share(part: float, digits: int = 1) -> str:
 
     Examples
     --------
-    >>> share(0.9231), share(0.00042), share(1.0)
-    ('92.3 %', '0.04 %', '100 %')
+    >>> share(0.9231), share(0.5), share(0.00004), share(0.99999)
+    ('92.3 %', '50 %', '&lt; 0.01 %', '&gt; 99.99 %')
     """
     percent = 100 * part
-    # Two figures of what is small; no decimals of what is exact.
-    if 0 < abs(percent) < 10**-digits or 0 < 100 - percent < 10**-digits:
-        digits += 1
+    if 0 <= percent < 0.005:
+        return "0 %" if percent == 0 else "&lt; 0.01 %"
+    if 99.995 <= percent < 100:
+        return "&gt; 99.99 %"
+    # Two decimals of what one would round to nothing, or to all.
+    if min(percent, 100 - percent) < 10**-digits and percent < 100:
+        digits = 2
     return f"{percent:.{digits}f}".removesuffix("." + "0" * digits) + " %"
 
 
@@ -184,6 +207,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, tall: bool = Fa
     )
 
 
+def signed(amount: float) -> str:
+    """Return a number with its sign, minus as wide as plus.
+
+    Examples
+    --------
+    >>> signed(-0.5)
+    '−0.50'
+    """
+    return f"{amount:+.2f}".replace("-", "−")
+
+
 def bar(part: float, *, down: bool = False, most: float = 7.0) -> str:
     """Return a bar of a share of `most` em.
 
@@ -205,6 +239,11 @@ def section(title: str, *parts: str) -> str:
     """Return a part of the page under its title; nothing where there are no parts."""
     body = "".join(parts)
     return f"<section><h2>{title}</h2>\n{body}</section>\n" if body else ""
+
+
+def side_by_side(*parts: str) -> str:
+    """Return parts beside each other where there is room, else below each other."""
+    return '<div class="pair">' + "".join(f"<div>{part}</div>\n" for part in parts) + "</div>\n"
 
 
 def fold(title: str, body: str) -> str:

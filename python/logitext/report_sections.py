@@ -9,17 +9,16 @@ import numpy as np
 
 from logitext import _core, report_words
 from logitext.report_figures import chain, heat_map
-from logitext.report_page import bar, card, fold, share, shown, table
+from logitext.report_page import bar, card, fold, share, shown, side_by_side, signed, table
+from logitext.weights import rows_of
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from logitext.classifier import TextClassifier
     from logitext.evaluation import Evaluation
-    from logitext.explanation import Explanation, Share
+    from logitext.explanation import Explanation
 
 UNLIKELY = 0.01
 """A label whose probability is below is one to look at."""
@@ -31,9 +30,13 @@ SURE = 0.8
 """The share of the texts whose errors are a headline, if only those are answered."""
 ANSWERED, ERRORS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5), (0.05, 0.02, 0.01, 0.005)
 """Shares of the texts, and of the answers, that the table of risks has."""
-MOST_PAIRS, MOST_MISTAKES, MOST_LABELS, MOST_NGRAMS, MOST_NEW = 12, 10, 100, 6, 20
-FEW_CLASSES, MOST_BLOCK, MOST_MAP = 30, 20, 500
-"""Classes all shown at once; in the block of the most confused; in the whole matrix."""
+MOST_PAIRS, MOST_MISTAKES, MOST_LABELS, MOST_NEW = 12, 10, 100, 20
+MOST_NGRAMS, MOST_DRIVERS = 6, 8
+"""Of a mistake, and of a class."""
+FEW_CLASSES, MOST_BLOCK, MOST_MAP, MOST_CLASSES = 30, 20, 500, 300
+"""Classes all shown at once; in the block of the most confused; in the whole matrix; in the table."""
+BLOCK = 1 << 22
+"""Weights at a time."""
 LONGEST = 20_000
 """Characters of a text to be explained."""
 
@@ -93,8 +96,9 @@ def headlines(facts: Facts) -> str:
     if len(found.classes) > 2:
         cards.append(card(shown(weakest.label, 60), f"is the weakest class: {own}; {taken}."))
     unlikely = int((facts.given < UNLIKELY).sum())
-    few = f"labels have a probability below {share(UNLIKELY, 0)}: they may be wrong."
-    cards.append(card(f"{unlikely:,}", few))
+    if unlikely:
+        few = f"labels have a probability below {share(UNLIKELY, 0)}: they may be wrong."
+        cards.append(card(f"{unlikely:,}", few))
     return f'<ul class="cards">\n{"".join(cards)}</ul>\n'
 
 
@@ -127,12 +131,10 @@ def confusion(facts: Facts) -> str:
 
     met = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
     if len(met) <= FEW_CLASSES:
-        return report_words.MAP + told + drawn(met)
+        return report_words.MAP + side_by_side(told, drawn(met))
     block = _block(matrix, MOST_BLOCK)
-    parts = [report_words.MAP, told, f"<h3>{len(block)} classes that are often confused</h3>\n", drawn(block)]
-    if len(met) <= MOST_MAP:
-        parts.append(fold(f"All {len(met)} classes, like beside like", drawn(met)))
-    return "".join(parts)
+    whole = fold(f"All {len(met)} classes, like beside like", drawn(met)) if len(met) <= MOST_MAP else ""
+    return report_words.MAP + side_by_side(told, drawn(block)) + whole
 
 
 def _alike(facts: Facts) -> NDArray[np.float64]:
@@ -162,10 +164,10 @@ def classes(facts: Facts) -> str:
     """Return how each class fares and what speaks for it, the weakest first."""
     found = facts.evaluation
     sets = found.sets
+    every = range(len(found.classes))
+    order = sorted(every, key=lambda i: (not found.classes[i].rows, found.classes[i].f1, i))[:MOST_CLASSES]
     lines = []
-    for at in sorted(
-        range(len(found.classes)), key=lambda i: (not found.classes[i].rows, found.classes[i].f1, i)
-    ):
+    for at, strongest in zip(order, _drivers(facts, order), strict=True):
         score = found.classes[at]
         line = [shown(score.label, 60), f"{score.rows:,}"]
         line.append(share(score.recall, 0) if score.rows else "–")
@@ -173,15 +175,31 @@ def classes(facts: Facts) -> str:
         line += [f"{score.f1:.3f}", bar(score.f1, most=5)]
         if sets is not None:
             line.append("–" if np.isnan(sets.by_class[at]) else share(sets.by_class[at], 0))
-        line.append(" ".join(_gram(one.ngram, one.block) for one in _drivers(facts, score.label)))
-        lines.append(line)
+        lines.append([*line, " ".join(strongest)])
     inside = [] if sets is None else ["in its set>"]
     head = ["class:", "texts>", "found>", "right when given>", "F1>", "", *inside, "what speaks for it|"]
-    return report_words.CLASSES + table(head, lines, tall=True)
+    cut = f"<p>The weakest {MOST_CLASSES} are shown.</p>\n" if len(order) < len(every) else ""
+    return report_words.CLASSES + cut + table(head, lines, tall=True)
 
 
-def _drivers(facts: Facts, label: Any) -> list[Share]:
-    return facts.model.strongest_ngrams(label, 8)
+def _drivers(facts: Facts, codes: list[int]) -> list[list[str]]:
+    """The n-grams with the largest weights for each of some classes."""
+    model = facts.model.model_
+    rows, names = model.arrays["named_features"], model.names()
+    step = max(1, BLOCK // len(model.classes))
+    parts = [rows_of(model.weights, rows[at : at + step])[:, codes] for at in range(0, len(rows), step)]
+    weights = np.concatenate(parts) if parts else np.zeros((0, len(codes)), np.float32)
+    blocks = model.features["blocks"]
+    ends = np.cumsum([block["features"] for block in blocks])
+    kinds = [blocks[i]["name"] for i in np.searchsorted(ends, rows, "right")]
+    return [
+        [
+            _gram(names[int(rows[i])], kinds[i])
+            for i in np.argsort(-column, kind="stable")[:MOST_DRIVERS].tolist()
+            if column[i] > 0
+        ]
+        for column in weights.T
+    ]
 
 
 def _gram(ngram: str, block: str) -> str:
@@ -196,7 +214,8 @@ def mistakes(facts: Facts) -> str:
     if not len(wrong):
         return "<p>There are none.</p>\n"
     order = wrong[np.argsort(-facts.confidence[wrong], kind="stable")[:MOST_MISTAKES]]
-    return report_words.MISTAKES + "".join(_mistake(facts, int(row)) for row in order)
+    cases = "".join(_mistake(facts, int(row)) for row in order)
+    return f'{report_words.MISTAKES}<div class="mistakes">\n{cases}</div>\n'
 
 
 def _mistake(facts: Facts, row: int) -> str:
@@ -211,11 +230,11 @@ def _mistake(facts: Facts, row: int) -> str:
     if len(text) > LONGEST:
         why = f'<p class="quiet">Too long to be explained here: {len(text):,} characters.</p>'
     else:
-        why = _why(facts.model.explain(text), truth, decided, facts.name)
+        why = _why(facts.model.explain(text), truth, decided)
     return f'<div class="mistake"><blockquote>{shown(text)}</blockquote>{said}{why}</div>\n'
 
 
-def _why(found: Explanation, truth: int, decided: int, name: Callable[[int], str]) -> str:
+def _why(found: Explanation, truth: int, decided: int) -> str:
     """The n-grams that put one class before another."""
     ahead = found.contributions[:, decided] - found.contributions[:, truth]
     order = np.argsort(-np.abs(ahead), kind="stable")[:MOST_NGRAMS].tolist()
@@ -223,7 +242,7 @@ def _why(found: Explanation, truth: int, decided: int, name: Callable[[int], str
     lines = [
         [
             _gram(found.ngrams[i], found.blocks[i]),
-            f"{ahead[i]:+.2f}",
+            signed(float(ahead[i])),
             bar(abs(float(ahead[i])) / most, down=bool(ahead[i] > 0)),
         ]
         for i in order
@@ -233,9 +252,9 @@ def _why(found: Explanation, truth: int, decided: int, name: Callable[[int], str
     others = len(found.ngrams) - len(order)
     if others:
         rest = total - bias - float(ahead[order].sum())
-        lines.append([f"{others:,} other n-grams", f"{rest:+.2f}", ""])
-    lines += [["bias", f"{bias:+.2f}", ""], ["<b>lead in logits</b>", f"<b>{total:+.2f}</b>", ""]]
-    return table(["n-gram:", f"for {name(decided)} over {name(truth)}>", ""], lines)
+        lines.append([f"{others:,} other n-grams", signed(rest), ""])
+    lines += [["bias", signed(bias), ""], ["<b>lead in logits</b>", f"<b>{signed(total)}</b>", ""]]
+    return table(["n-gram", "adds to the lead>", ""], lines)
 
 
 def labels(facts: Facts) -> str:
@@ -258,7 +277,7 @@ def labels(facts: Facts) -> str:
     cut = f" The {len(order)} least likely are shown." if len(order) < len(unlikely) else ""
     words = report_words.LABELS.format(len(unlikely), share(UNLIKELY, 0), cut)
     return words + table(
-        ["text>", "|", "labelled:", "probability>", "decided:", "probability>"], lines, tall=True
+        ["number>", "text|", "labelled:", "probability>", "decided:", "probability>"], lines, tall=True
     )
 
 
@@ -270,7 +289,7 @@ def novel(facts: Facts) -> str:
     order = np.argsort(facts.novelty, kind="stable")[: min(MOST_NEW, max(new, 5))].tolist()
     lines = [[f"{row + 1:,}", facts.text(row), f"{facts.novelty[row]:.4f}"] for row in order]
     words = report_words.NOVEL.format(new, share(NEW, 0), f"{NEW * len(facts.truth):,.0f}")
-    return words + table(["text>", "|", "p-value>"], lines, tall=True)
+    return words + table(["number>", "text|", "p-value>"], lines, tall=True)
 
 
 def numbers(facts: Facts) -> str:

@@ -27,8 +27,8 @@ CLASSES = (
     "largest weights; runs of characters are in ‹ ›.</p>\n"
 )
 MISTAKES = (
-    "<p>The model is wrong here, or the label is. Each n-gram says how much it adds to the logit of the "
-    "decision beyond what it adds to that of the label; together they are the lead.</p>\n"
+    "<p>The model is wrong here, or the label is. The lead is the logit of the decision less that of the "
+    "label; each n-gram says what it adds to it.</p>\n"
 )
 LABELS = (
     "<p>{:,} labels have a probability below {}. Where the model is right, they are mistakes in the data: "
