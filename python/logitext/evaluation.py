@@ -208,7 +208,7 @@ def evaluate(
     -----
     Intervals: of shares (accuracy, precision, recall, coverage) Wilson's; of calibration errors the
     reflected, of all others the percentile interval of the bootstrap. 1,000 resamples of 10,000 rows
-    take about half a second. They say how far another sample of rows may be, not how far another
+    take one to two seconds. They say how far another sample of rows may be, not how far another
     training.
 
     References

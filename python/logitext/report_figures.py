@@ -245,7 +245,7 @@ def chain(similarity: NDArray[np.float64]) -> list[int]:
     Examples
     --------
     >>> chain(np.array([[0, 0, 9.0], [0, 0, 1], [9, 1, 0]]))
-    [0, 2, 1]
+    [1, 2, 0]
     """
     k = len(similarity)
     first, second = np.triu_indices(k, 1)
