@@ -219,6 +219,25 @@ class Bins:
             "binned_ece": np.abs(width).sum(axis=1) / n,
         }
 
+    def chance(self, count: int, seed: int = 0) -> dict[str, Floats]:
+        """Return the errors that so many rows show where every probability is right.
+
+        Parameters
+        ----------
+        count : int
+            How often rows come true by their probability anew.
+        seed : int, default 0
+
+        Returns
+        -------
+        dict of name to float64 array, shape (count,)
+        """
+        rng, once = np.random.default_rng([seed, 4]), np.ones((1, len(self.p)))
+        drawn = [
+            self.errors(once, (rng.random(len(self.p)) < self.p).astype(np.float64)) for _ in range(count)
+        ]
+        return {name: np.concatenate([errors[name] for errors in drawn]) for name in drawn[0]}
+
     def gathered(self, weights: Floats, hits: Floats) -> tuple[Floats, Floats]:
         """Return the share of the rows in each cell of the grid, and of hits less probability.
 
