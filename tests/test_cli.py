@@ -36,7 +36,7 @@ from logitext import _core, cli, modelfile, tables, writing
 LOGITEXT = Path(sysconfig.get_path("scripts")) / "logitext"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HEADLINES, HEADLINES_TEST = EXAMPLES / "headlines.csv", EXAMPLES / "headlines_test.csv"
-VERBS = ("train", "predict", "evaluate", "explain", "inspect", "logits")
+VERBS = ("train", "predict", "evaluate", "report", "explain", "inspect", "logits")
 QUICK = ("--learning-rate", "1", "--epochs", "3", "--char-ngrams", "none")
 SENTENCE = "The new smartphone has amazing features."
 # The machine may be slow and shared: this only ends what would hang for ever.
@@ -356,6 +356,8 @@ def test_evaluate(model: Path, run: Run) -> None:
     assert (done.code, done.err) == (0, "")
     for words in ("accuracy", "macro F1", "log loss", "precision", "recall", "most confused", "Technology"):
         assert words in done.out
+    for words in ("95 % interval", "Brier", "calibration error (smooth)", "AUGRC", "if only the surest"):
+        assert words in done.out
     assert all(line == line.rstrip() for line in done.out.splitlines())
     result = json.loads(run("evaluate", model, HEADLINES_TEST, "--json").out)
     texts, labels = (column.to_pylist() for column in tables.read_all(HEADLINES_TEST) if column is not None)
@@ -366,9 +368,47 @@ def test_evaluate(model: Path, run: Run) -> None:
     assert sum(pair["rows"] for pair in result["most_confused"]) == round(
         (1 - expected.accuracy) * expected.rows
     )
+    assert (
+        result["intervals"]["accuracy"]["low"] < result["accuracy"] < result["intervals"]["accuracy"]["high"]
+    )
+    assert result["risk_coverage"][0]["error"] == pytest.approx(1 - result["accuracy"])
     twice = json.loads(run("evaluate", model, HEADLINES_TEST, HEADLINES_TEST, "--json", "--threads", 1).out)
     assert twice["rows"] == 2 * result["rows"]
     assert twice["accuracy"] == result["accuracy"]
+
+
+def test_evaluate_against_another_model(model: Path, run: Run, tmp_path: Path) -> None:
+    other, strange = tmp_path / "other.safetensors", tmp_path / "strange.safetensors"
+    assert run("train", HEADLINES_TEST, "-o", other, *QUICK).code == 0
+    done = run("evaluate", model, HEADLINES_TEST, "--compare", other)
+    assert (done.code, done.err) == (0, "")
+    assert f"{model.name} less other.safetensors" in done.out
+    assert "McNemar" in done.out
+    compared = json.loads(run("evaluate", model, HEADLINES_TEST, "--compare", other, "--json").out)[
+        "compared"
+    ]
+    both = [json.loads(run("evaluate", each, HEADLINES_TEST, "--json").out) for each in (model, other)]
+    assert compared["accuracy"] == pytest.approx(both[0]["accuracy"] - both[1]["accuracy"])
+    assert compared["log_loss"] == pytest.approx(both[0]["log_loss"] - both[1]["log_loss"])
+    lt.TextClassifier(learning_rate=1, epochs=1).fit(["a", "b"] * 9, ["News", "Sports"] * 9).save(strange)
+    refused(run("evaluate", model, HEADLINES_TEST, "--compare", strange), "strange", "has other classes")
+    refused(run("evaluate", model, HEADLINES_TEST, "--compare", tmp_path / "no"), "no", "o such")
+
+
+def test_report(model: Path, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    done = run("report", model, HEADLINES_TEST, "-o", out)
+    assert (done.code, done.err) == (0, "")
+    assert "accuracy 0.9" in done.out
+    page = out.read_text(encoding="utf-8")
+    assert "headlines on headlines_test.csv" in page
+    assert str(tmp_path) not in page
+    named = run("report", model, HEADLINES_TEST, "-o", out, "--title", "<News>")
+    assert named.code == 0
+    assert "<title>&lt;News&gt;</title>" in out.read_text(encoding="utf-8")
+    refused(
+        run("report", model, HEADLINES_TEST, "-o", tmp_path / "no" / "x.html"), "x.html", "does not exist"
+    )
 
 
 def test_explain(model: Path, run: Run) -> None:
@@ -719,6 +759,7 @@ def test_no_such_file(model: Path, tmp_path: Path, run: Run, verb: str) -> None:
         "train": (missing, "-o", tmp_path / "m"),
         "predict": (model, missing, "-o", tmp_path / "x.jsonl"),
         "evaluate": (model, missing),
+        "report": (model, missing, "-o", tmp_path / "x.html"),
         "explain": (missing, "text"),
         "inspect": (missing,),
         "logits": (missing,),
@@ -965,7 +1006,7 @@ def test_max_size(tmp_path: Path) -> None:
     cost = re.search(r"^its cost +accuracy ([\d.]+) before, ([\d.]+) after, on 303 rows$", judged.out, re.M)
     assert cost is not None
     evaluated = logitext("evaluate", model, HEADLINES_TEST).out
-    assert re.search(rf"^accuracy +{cost[2]}$", evaluated, re.M)
+    assert re.search(rf"^accuracy +{cost[2]}  ", evaluated, re.M)
 
 
 def test_max_size_that_is_none_or_too_small_or_large(tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ LAYERS = [
         "conformal",
         "selective",
         "novelty",
+        "intervals",
+        "scoring",
+        "byclass",
+        "reliability",
+        "risk",
         "evaluation",
+        "comparison",
         "multilabel",
         "thresholds",
         "tallies",
@@ -58,12 +64,12 @@ LAYERS = [
     ["learner"],
     ["classifier"],
     ["answers", "many"],
-    ["report", "fasttext", "corpus"],
+    ["report", "report_figures", "report_page", "report_sections", "report_words", "fasttext", "corpus"],
     ["ray", "client", "server"],
     ["screen", "cli"],
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
-OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes"}
+OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes", "matplotlib"}
 SLOW = {"rich", "click"}
 """Required, but imported only by what draws on the terminal."""
 

@@ -3,9 +3,10 @@
 from logitext._core import __version__
 from logitext.calibrators import Calibrator
 from logitext.classifier import NotFittedError, TextClassifier, load
+from logitext.comparison import Comparison, compare
 from logitext.conformal import ConformalSets
 from logitext.description import Description, describe
-from logitext.evaluation import Evaluation, evaluate
+from logitext.evaluation import Evaluation, Interval, evaluate
 from logitext.explanation import Explanation, Share
 from logitext.logits import (
     argmax,
@@ -25,18 +26,22 @@ from logitext.many import predict_many
 from logitext.modelfile import ModelFileError
 from logitext.multilabel import MultilabelEvaluation, evaluate_multilabel
 from logitext.novelty import Novelty
+from logitext.report import Report
 from logitext.selective import Selective, UnattainableError
 
 __all__ = [
     "Calibrator",
+    "Comparison",
     "ConformalSets",
     "Description",
     "Evaluation",
     "Explanation",
+    "Interval",
     "ModelFileError",
     "MultilabelEvaluation",
     "NotFittedError",
     "Novelty",
+    "Report",
     "Selective",
     "Share",
     "TextClassifier",
@@ -44,6 +49,7 @@ __all__ = [
     "__version__",
     "argmax",
     "binary_cross_entropy",
+    "compare",
     "cross_entropy",
     "describe",
     "energy",

@@ -507,9 +507,8 @@ class TextClassifier(Learner):
         codes = self.encode(labels)
         if len(codes) != len(column):
             raise ValueError(f"labels must be one per text: {len(column)} texts, {len(codes)} labels")
-        return evaluate(
-            self.logits(column), codes, classes=self.model_.classes, temperature=self.temperature_
-        )
+        z = self.logits(column)
+        return evaluate(z, codes, classes=self.model_.classes, calibrated=self.model_.calibrated(z))
 
     def encode(self, labels: Any) -> NDArray[Any]:
         """Return the index of each label in `classes_`, or the 0/1 matrix of several labels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from logitext.model import shortened
 
 if TYPE_CHECKING:
     from logitext.classifier import TextClassifier
+    from logitext.comparison import Comparison
     from logitext.description import Description
     from logitext.drift import Drift
     from logitext.evaluation import Evaluation
     from logitext.explanation import Explanation, Share
+    from logitext.intervals import Interval
     from logitext.multilabel import MultilabelEvaluation
     from logitext.workshop import Progress as Tell
 
@@ -246,24 +249,63 @@ def _cut(classes: int) -> list[str]:
     return [f"… and {number(classes - MOST_CLASSES)} more classes"] if classes > MOST_CLASSES else []
 
 
+NUMBERS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss, nats",
+    "brier": "Brier score",
+    "smooth_ece": "calibration error (smooth)",
+    "debiased_ece": "calibration error (L2, debiased)",
+    "binned_ece": "calibration error (15 bins)",
+    "augrc": "AUGRC",
+}
+"""How the numbers of an evaluation are named for people."""
+
+ANSWERED = (0.95, 0.9, 0.8, 0.7, 0.5)
+"""Shares of the rows to answer, the surest."""
+
+
 def evaluation(result: Evaluation) -> None:
-    """Print an evaluation: the numbers, a row per class, the most confused pairs."""
-    rows = [
-        ("rows", number(result.rows)),
-        ("accuracy", f"{result.accuracy:.4f}"),
-        ("macro F1", f"{result.macro_f1:.4f}"),
-        ("log loss", f"{result.log_loss:.4f} nats"),
-    ]
-    classes = _table("class", "rows>", "precision>", "recall>", "F1>")
+    """Print an evaluation: numbers, a row per class, what answering less gains, the most confused pairs."""
+    numbers = _table(f"{number(result.rows)} rows", "is>", "95 % interval")
+    for name, words in NUMBERS.items():
+        numbers.add_row(words, f"{getattr(result, name):.4f}", _interval(result.intervals.get(name)))
+    classes = _table("class", "rows>", "precision>", "recall>", "F1>", "95 % interval of F1")
     for score in result.classes:
         figures = (f"{figure:.3f}" for figure in (score.precision, score.recall, score.f1))
-        classes.add_row(plain(score.label), number(score.rows), *figures)
-    show(_facts(rows), classes)
+        between = _interval(score.intervals.get("f1"), digits=3)
+        classes.add_row(plain(score.label), number(score.rows), *figures, between)
+    answers = _table("if only the surest are answered>", "errors>", "probability from")
+    for share in ANSWERED:
+        threshold, coverage, risk = result.risk_coverage.at_coverage(share)
+        answers.add_row(f"{coverage:.1%}", f"{risk:.2%}", f"{threshold:.3f}")
+    show(numbers, classes, answers)
     pairs = _table("most confused: true", "decided", "rows>")
     for truth, decided, count in result.most_confused():
         pairs.add_row(plain(truth), plain(decided), number(count))
     if pairs.row_count:
         show(pairs)
+
+
+def _interval(found: Interval | None, digits: int = 4) -> str:
+    if found is None or math.isnan(found.low):
+        return ""
+    return f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+
+
+def comparison(found: Comparison, first: str, second: str) -> None:
+    """Print what one model has over another on the same rows."""
+    differences = _table(f"{first} less {second}", "is>", "95 % interval", "")
+    for name in ("accuracy", "log_loss", "brier"):
+        difference, between = getattr(found, name), found.intervals[name]
+        chance = "within chance" if not (between.low > 0 or between.high < 0) else "more than chance"
+        spread = f"{between.low:+.4f} to {between.high:+.4f}"
+        differences.add_row(NUMBERS[name], f"{difference:+.4f}", spread, chance)
+    alone = (
+        f"{number(found.only_first)} rows right by the first alone, {number(found.only_second)} by the second"
+    )
+    show(differences, f"{alone}; McNemar's p = {found.p_value:.3g}")
 
 
 def multilabel_evaluation(result: MultilabelEvaluation) -> None:
