@@ -173,6 +173,8 @@ struct Prepared<'l, 'a> {
     layer: &'l Layer<'a>,
     /// The one class that is asked for.
     class: Option<usize>,
+    /// Whether a row ends with how much of the text is known, and how much is not.
+    amounts: bool,
     idf: Idf,
     sublinear: Sublinear,
 }
@@ -213,15 +215,30 @@ type Asked<'p, 'l, 'a, 'o> = (
 kernel!(Rows<'p, 'l, 'a, 'o; ;>(Asked<'p, 'l, 'a, 'o>) -> () = Prepared::rows);
 
 impl<'l, 'a> Prepared<'l, 'a> {
-    fn new(layer: &'l Layer<'a>, class: Option<usize>, texts: usize) -> Self {
+    fn new(layer: &'l Layer<'a>, class: Option<usize>, amounts: bool, texts: usize) -> Self {
         // The table of logarithms pays only for many texts; the values are the same.
         let small = if texts > 100 { 1 << 12 } else { 16 };
-        Self { layer, class, idf: Idf::new(layer.documents, small), sublinear: Sublinear::new() }
+        let (idf, sublinear) = (Idf::new(layer.documents, small), Sublinear::new());
+        Self { layer, class, amounts, idf, sublinear }
     }
 
     /// How many logits a text has.
-    fn width(&self) -> usize {
+    fn classes(&self) -> usize {
         if self.class.is_some() { 1 } else { self.layer.bias.len() }
+    }
+
+    /// How many numbers are said of a text.
+    fn width(&self) -> usize {
+        self.classes() + if self.amounts { 2 } else { 0 }
+    }
+
+    /// Σ (1 + ln count)² of the n-grams just weighed that are known, and of those that are not.
+    fn amounts_of(&self, side: &Side, memory: &Memory) -> [f32; 2] {
+        let mut sums = [0.0f64; 2];
+        for (entry, &(row, _)) in side.counter.entries().iter().zip(&memory.features) {
+            sums[usize::from(row == UNKNOWN)] += f64::from(self.sublinear.get(entry.count)).powi(2);
+        }
+        sums.map(|sum| sum as f32)
     }
 
     /// Look n-grams up.
@@ -266,7 +283,7 @@ impl<'l, 'a> Prepared<'l, 'a> {
         passing.clear();
         self.look_up(which, &side.passing, passing);
         let (classes, class) = (self.layer.bias.len(), self.class.unwrap_or(0));
-        let lines = self.width().div_ceil(16).min(4);
+        let lines = self.classes().div_ceil(16).min(4);
         let mut squares = 0.0f64;
         memory.features.clear();
         memory.features.extend(side.counter.entries().iter().map(|entry| {
@@ -303,9 +320,13 @@ impl<'l, 'a> Prepared<'l, 'a> {
         let Layer { tables, bias, .. } = self.layer;
         memory.follow(reader, tables.len());
         let class = self.class.unwrap_or(0);
+        let (out, amounts) = out.split_at_mut(self.classes());
         out.copy_from_slice(&bias[class..class + out.len()]);
         for (which, (block, _)) in tables.iter().enumerate() {
             let scale = self.weigh(which, reader.block(*block), memory);
+            if self.amounts && which == 0 {
+                amounts.copy_from_slice(&self.amounts_of(reader.block(*block), memory));
+            }
             let Memory { features, sums, .. } = &mut *memory;
             self.layer.weights.fold(features);
             match self.layer.weights {
@@ -406,15 +427,17 @@ impl Memory {
 
 /// Logits (texts, classes) of all texts by each of the layers, or of one class of each.
 ///
-/// Layers whose recipes go together share the reading.
+/// With `amounts`, a row ends with how much of the text is of known n-grams of the layer's first
+/// block, and how much of unknown ones. Layers whose recipes go together share the reading.
 pub fn logits(
     level: Level,
     layers: &[(Layer, Option<usize>)],
     texts: Texts,
+    amounts: bool,
     threads: usize,
 ) -> Vec<Vec<f32>> {
-    let all: Vec<Prepared> =
-        layers.iter().map(|(layer, class)| Prepared::new(layer, *class, texts.len())).collect();
+    let prepare = |(layer, class)| Prepared::new(layer, class, amounts, texts.len());
+    let all: Vec<Prepared> = layers.iter().map(|(layer, class)| prepare((layer, *class))).collect();
     let mut groups: Vec<Group> = Vec::new();
     for (at, (layer, _)) in layers.iter().enumerate() {
         let fits = |group: &&mut Group| group.recipe.and(layer.recipe).is_some();
@@ -447,7 +470,7 @@ pub fn logits(
 impl Layer<'_> {
     /// Each distinct n-gram of one text, with its value after the norm.
     pub fn features(&self, text: &str) -> Vec<Feature> {
-        let prepared = Prepared::new(self, None, 1);
+        let prepared = Prepared::new(self, None, false, 1);
         let (mut reader, mut memory) = (Reader::new(self.recipe, text.len()), Memory::default());
         reader.read(text);
         memory.follow(&reader, self.tables.len());

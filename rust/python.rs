@@ -586,14 +586,16 @@ impl PyLayer<'_> {
     }
 }
 
-/// Logits by each of several layers, or of one class of each.
+/// Logits by each of several layers, or of one class of each; behind them, if that is wanted, how
+/// much of each text is known and how much is not.
 #[pyfunction]
-#[pyo3(name = "logits")]
+#[pyo3(name = "logits", signature = (texts, layers, threads, amounts = false))]
 fn text_logits<'py>(
     py: Python<'py>,
     texts: TextBuffers<'py>,
     layers: Vec<(PyLayer<'py>, Option<usize>)>,
     threads: usize,
+    amounts: bool,
 ) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
     let texts = texts.texts()?;
     let mut all = Vec::new();
@@ -604,10 +606,10 @@ fn text_logits<'py>(
         }
         all.push((layer, *class));
     }
-    let out = py.detach(|| dense::logits(level(), &all, texts, threads));
+    let out = py.detach(|| dense::logits(level(), &all, texts, amounts, threads));
     let shaped = out.into_iter().zip(&all).map(|(own, (layer, class))| {
         let width = if class.is_some() { 1 } else { layer.bias.len() };
-        own.into_pyarray(py).reshape([texts.len(), width])
+        own.into_pyarray(py).reshape([texts.len(), width + if amounts { 2 } else { 0 }])
     });
     shaped.collect()
 }

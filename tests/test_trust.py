@@ -15,6 +15,7 @@ from scipy import stats
 import logitext as lt
 from logitext.drift import _evidence, _quantile, smirnov, tail
 from logitext.evidence import Evidence, HeldRows, cross_fitted
+from logitext.features import as_texts, known_ngrams, recipe
 from logitext.modelfile import ModelFileError, save
 from logitext.novelty import Novelty
 from logitext.search import set_aside
@@ -141,6 +142,20 @@ def test_known_ngrams_of_a_row_do_not_count_itself() -> None:
     new = [f"{text} only{i + 5000}" for i, text in enumerate(made(1500, 4)[0])]
     p = clf.novelty_pvalue(new)
     assert abs((p <= 0.1).mean() - 0.1) < 0.06
+
+
+@pytest.mark.parametrize("how", [{}, {"word_ngrams": None}, {"char_ngrams": None}])
+def test_known_ngrams_come_from_the_same_reading(how: dict[str, None]) -> None:
+    clf = lt.TextClassifier(threads=1, epochs=2, **how).fit(*made(600, 0))
+    texts = as_texts([*made(200, 31)[0], "", "match match match quantum", "新手机 goal"])
+    model = clf.model_
+    z, amounts = model.read(texts, 2)
+    assert (z == model.logits(texts, 1)).all()
+    (name, hashes, _, frequency), *_ = model.layer()[1]
+    ngrams = model.features[f"{name.removesuffix('s')}_ngrams"]
+    wanted = known_ngrams(texts, recipe(name, "unicode", tuple(ngrams)), name, hashes, frequency, threads=1)
+    assert amounts == pytest.approx(wanted, rel=1e-6)
+    assert amounts[200].tolist() == [0, 0]
 
 
 def test_files_hold_the_evidence(usual: lt.TextClassifier, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from logitext.arguments import thread_count
 from logitext.features import arrow_numbers, arrow_strings
 from logitext.labels import LabelSets
 from logitext.logits import argmax, top_k
@@ -80,8 +81,11 @@ def answers(
         _check_separator(model.classes_.tolist(), separator)
     rows = max(1, LOGITS_AT_ONCE // len(model.classes_))
     for begin in range(0, len(texts), rows):
-        slice_ = texts.slice(begin, rows)
-        z = model.logits(slice_)
+        slice_, ngrams = texts.slice(begin, rows), None
+        if novelty:
+            z, ngrams = model.model_.read(slice_, thread_count(model.threads))
+        else:
+            z = model.logits(slice_)
         shares = model.model_.probabilities(z)
         labels = _labels(model.classes_.tolist())
         if model.thresholds_ is not None:
@@ -109,7 +113,7 @@ def answers(
             )
             columns["set"] = listed if nested else _joined(listed, separator)
         if evidence is not None and novelty:
-            scores = model.novelty(slice_, z)
+            scores = evidence.novelty.score(z, ngrams)
             columns["novelty"] = arrow_numbers(scores)
             columns["novelty_pvalue"] = arrow_numbers(evidence.novelty.p_values(scores))
         if logits:

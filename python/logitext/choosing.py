@@ -24,6 +24,10 @@ FEW, SOME, MANY = 200, 500, 1000
 """Rows from which on a temperature needs less proof, none, and others are compared, too."""
 ROWS_A_CLASS = 20
 """Rows a matrix needs for each class."""
+MATRIX_WORK = 1 << 22
+"""Rows times classes squared up to which a matrix is compared: it takes about a second."""
+ROUGHLY = 1e-7
+"""Nats a row to which the compared are fitted."""
 PLAIN, LIKELY, SURE = 3.0, 1.5, 1.0
 """Standard errors of gain: a temperature below `FEW` and below `SOME` rows, a richer method."""
 
@@ -38,7 +42,7 @@ def candidates(rows: int, classes: int) -> list[tuple[str, float]]:
     if rows < MANY:
         return [("temperature", PLAIN if rows < FEW else LIKELY if rows < SOME else 0.0)]
     names = ["affine", "vector", "quadratic"] if classes == 2 else ["vector"]
-    if 2 < classes <= MATRIX_CLASSES and rows >= ROWS_A_CLASS * classes:
+    if 2 < classes <= MATRIX_CLASSES and ROWS_A_CLASS * classes <= rows <= MATRIX_WORK // classes**2:
         names.append("matrix")
     return [("temperature", 0.0), *((name, SURE) for name in names)]
 
@@ -90,7 +94,7 @@ def cross_fitted(
     for fold in range(FOLDS):
         held, rest = part == fold, part != fold
         if held.any():
-            map_ = fit_scaling(method, z[rest], y[rest], weights[rest])
+            map_ = fit_scaling(method, z[rest], y[rest], weights[rest], tolerance=ROUGHLY)
             found = applied(map_, z[held], keep=keep, dtype=np.float64)
             losses[held] = cross_entropy(found, y[held], reduction="none")
     return losses

@@ -268,14 +268,12 @@ class TextClassifier(Learner):
         sets = self.evidence().sets
         return sets.predict_set(self.model_.calibrated(z), coverage, allow_empty=allow_empty)
 
-    def novelty(self, texts: Any, z: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def novelty(self, texts: Any) -> NDArray[np.float32]:
         """Return how unlike the training texts each text is.
 
         Parameters
         ----------
         texts : as for `logits`
-        z : float32 array, shape (n, n_classes), optional
-            Their raw logits, where they are there already.
 
         Returns
         -------
@@ -287,9 +285,7 @@ class TextClassifier(Learner):
         NotFittedError, ValueError
             As `logits`, and if a text may have several labels or no rows were held out.
         """
-        evidence, column = self.evidence(), as_texts(texts)
-        logits = self.logits(column) if z is None else z
-        return evidence.novelty.score(logits, self.model_.ngrams(column, thread_count(self.threads)))
+        return self.evidence().novelty.score(*self.model_.read(as_texts(texts), thread_count(self.threads)))
 
     def novelty_pvalue(self, texts: Any) -> NDArray[np.float64]:
         """Return how probable so high a novelty is among texts like those trained on.

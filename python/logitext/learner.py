@@ -265,9 +265,8 @@ class Learner:
 
     def _held(self, examples: Examples) -> HeldRows:
         """What is said of rows that were not learned from."""
-        threads = thread_count(self.threads)
-        z = self.model_.logits(examples.texts, threads)
-        return HeldRows(z, examples.codes, self.model_.ngrams(examples.texts, threads))
+        z, ngrams = self.model_.read(examples.texts, thread_count(self.threads))
+        return HeldRows(z, examples.codes, ngrams)
 
     def _fit_stream(
         self,

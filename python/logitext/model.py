@@ -16,7 +16,7 @@ from logitext.calibrators import Calibrator
 from logitext.cautions import cautions
 from logitext.evidence import MOST, OF_SMALL, Evidence, HeldRows
 from logitext.explanation import Explanation, Share
-from logitext.features import Block, arrow_strings, buffers, known_ngrams, recipe
+from logitext.features import Block, arrow_strings, buffers
 from logitext.logits import sigmoid, softmax
 from logitext.modelschema import CALIBRATION, EVIDENCE, format_version
 from logitext.weights import Kept, Quantised, Stored, as_core, column_of, rows_of, strongest, values_of
@@ -155,20 +155,21 @@ class Model:
             return None
         return Evidence.from_state(said, {name: self.arrays[name] for name in EVIDENCE}, len(self.classes))
 
-    def ngrams(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
-        """Return how much of each text is of n-grams the model knows, and how much is not.
-
-        Of words; of a model without words, of characters.
+    def read(
+        self, texts: pa.LargeStringArray, threads: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and, from the same reading, how much of each text is known and how much is not.
 
         Returns
         -------
-        float32 array, shape (n, 2)
-            See `logitext.features.known_ngrams`.
+        logits : float32 array, shape (n, n_classes)
+        ngrams : float32 array, shape (n, 2)
+            Of words; of a model without words, of characters. See `logitext.features.known_ngrams`.
         """
-        (name, hashes, _, frequency), *_ = self.layer()[1]
-        ngrams = tuple(self.features[f"{name.removesuffix('s')}_ngrams"])
-        how = recipe(name, self.features["tokens"], ngrams)
-        return known_ngrams(texts, how, name, hashes, frequency, threads=threads)
+        (both,) = _core.logits(buffers(texts), [(self.layer(), None)], threads, True)
+        z = np.ascontiguousarray(both[:, :-2])
+        _check_finite(z)
+        return z, both[:, -2:]
 
     def explain(self, text: str) -> Explanation:
         """Return what each n-gram of a text adds to each logit."""
@@ -240,10 +241,14 @@ def logits_by(
     """
     all_of_them = _core.logits(buffers(texts), [(model.layer(), code) for model, code in asked], threads)
     for z in all_of_them:
-        if not np.isfinite(z.sum(dtype=np.float64)):
-            row = int(np.argmax(~np.isfinite(z).all(axis=1)))
-            raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
+        _check_finite(z)
     return all_of_them
+
+
+def _check_finite(z: NDArray[np.float32]) -> None:
+    if not np.isfinite(z.sum(dtype=np.float64)):
+        row = int(np.argmax(~np.isfinite(z).all(axis=1)))
+        raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
 
 
 def from_training(

@@ -178,6 +178,7 @@ def fit_scaling(
     weights: F64 | None = None,
     *,
     strength: float = 1.0,
+    tolerance: float = TOLERANCE,
 ) -> Scaling:
     """Fit one method by log loss.
 
@@ -192,6 +193,8 @@ def fit_scaling(
     strength : float, default 1
         Of the ridge: the mean loss has ``strength * K / n`` times the squares of what scale and
         bias differ by from 1 and 0, and ``strength * K * (K - 1) / n`` of the matrix.
+    tolerance : float
+        Nats a row: it ends where a step promises less.
 
     Returns
     -------
@@ -259,7 +262,7 @@ def fit_scaling(
             bend *= weights[cut, None]
         curvature += map_.pull(f * f, bend)
     total = float(n if weights is None else weights.sum())
-    at = minimise(loss, np.zeros_like(ridge), curvature, tolerance=TOLERANCE * total)
+    at = minimise(loss, np.zeros_like(ridge), curvature, tolerance=tolerance * total)
     return _scaling(method, temperature, at, classes, span, largest)
 
 
