@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
-.PHONY: help demo test check format build bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits clean tools
+.PHONY: help demo test check format build bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust clean tools
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -59,6 +59,9 @@ bench-small-models: build  ## what compressing costs in accuracy
 
 bench-calibrators: build  ## methods of calibration over random splits of held-out rows
 	$(BIN)/python -m benches.calibrators
+
+bench-trust: build  ## whether probabilities, sets, abstention and novelty keep what they promise
+	$(BIN)/python -m benches.trust
 
 bench-logits: build  ## operations on logits against the memory, NumPy, SciPy and JAX
 	$(BIN)/python -m benches.logits
