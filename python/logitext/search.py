@@ -35,6 +35,9 @@ FEW = 5
 """Held-out rows from which on it says something that none of them was recognised."""
 WATCHED, WATCHED_LOGITS = 1000, 1 << 20
 """Held-out rows whose loss is taken after each epoch, and their logits."""
+TO_CALIBRATE = 2500
+"""Rows held out from the plan that was chosen, where there are so many: the calibration, and what is promised
+by it, is fitted on them."""
 SMOOTHING = 0.1
 """Usual label smoothing: rows much alike are then not driven ever further apart."""
 NEARLY = 0.01
@@ -228,6 +231,7 @@ class Search:
         self.gain = LARGER_STEP_GAIN if partial else 0.0
         largest = max(1, int((part >= 0).sum()) // folds)
         self.folds = range(min(folds, -(-self.ENOUGH // largest)))
+        self.spare = range(len(self.folds), min(folds, -(-TO_CALIBRATE // largest)))
         self.tried: dict[Plan, HeldOut | None] = {}
 
     def loss(self, plan: Plan) -> float:
@@ -242,13 +246,13 @@ class Search:
         held_out = self.tried[plan]
         return math.inf if held_out is None else held_out.log_loss
 
-    def _hold_out(self, plan: Plan) -> HeldOut:
+    def _hold_out(self, plan: Plan, folds: range | None = None) -> HeldOut:
         logits: list[F32] = []
         rows: list[U32] = []
         curve: list[float] = []
         # The curve of a plan that may be chosen is worth keeping.
         all_passes = plan.epochs == usual_plan(self.workshop.settings).epochs
-        for fold in self.folds:
+        for fold in self.folds if folds is None else folds:
             held = np.flatnonzero(self.part == fold).astype(np.uint32)
             rest = np.flatnonzero(self.part != fold).astype(np.uint32)
             if len(held) and len(rest):
@@ -273,8 +277,21 @@ class Search:
             plan = list(self.tried)[min(known)[1]]
             found = self.tried[plan]
         assert found is not None
+        found = self._with_more(plan, found)
         block, *_ = self.workshop.blocks(plan.char_ngrams)
         return replace(found, ngrams=self.workshop.ngrams(block, found.rows))
+
+    def _with_more(self, plan: Plan, found: HeldOut) -> HeldOut:
+        """What a plan gave, on enough rows to calibrate on; a choice needs fewer."""
+        if not self.spare or not self.workshop.settings.calibrate:
+            return found
+        try:
+            more = self._hold_out(plan, self.spare)
+        except (DivergedError, OutOfTimeError):
+            return found
+        rows = np.concatenate([found.rows, more.rows])
+        logits = np.concatenate([found.logits, more.logits])
+        return HeldOut(found.examples, rows, logits, curve=found.curve).calibrate()
 
     def record(self) -> list[dict[str, Any]]:
         """What each plan gave, on how many rows, as JSON has it."""

@@ -23,7 +23,7 @@ from logitext.checkpoints import Checkpoint
 from logitext.epochs import Epoch, OutOfTimeError, Watch
 from logitext.evidence import HeldRows
 from logitext.features import buffers
-from logitext.search import HeldOut, Search, deal, usual_plan, watch
+from logitext.search import TO_CALIBRATE, HeldOut, Search, deal, usual_plan, watch
 from logitext.workshop import DivergedError, Examples, Plan, Progress, Settings, Trained, Workshop
 
 if TYPE_CHECKING:
@@ -322,10 +322,11 @@ def _train_steadily(
 
 
 def _hold_out_of_all(whole: Workshop, plan: Plan, part: NDArray[np.int64], until: float | None) -> HeldOut:
-    """Hold a tenth of the rows out, at most 10,000, from a training on all others."""
+    """Hold a tenth of the rows out, or enough to calibrate on, from a training on all others."""
     parts = int(part.max()) + 1
     size = max(1, int((part >= 0).sum()) // parts)
-    held_parts = max(1, min(parts // 10, 10_000 // size))
+    enough = max(parts // 10, -(-TO_CALIBRATE // size))
+    held_parts = max(1, min(enough, parts // 5, 10_000 // size))
     held = np.flatnonzero((part >= 0) & (part < held_parts)).astype(np.uint32)
     rest = np.flatnonzero((part < 0) | (part >= held_parts)).astype(np.uint32)
     watched = watch(whole.examples, held, until=until)
