@@ -198,8 +198,9 @@ def cost(name: str) -> float:
 
     def everything() -> None:
         z, ngrams = clf.model_.read(texts, 1)
-        clf.model_.probabilities(z)
-        own.sets.predict_set(clf.model_.calibrated(z), 0.9)
+        calm = clf.model_.calibrated(z)
+        clf.model_.probabilities(z, calm)
+        own.sets.predict_set(calm, 0.9)
         own.novelty.p_values(own.novelty.score(z, ngrams))
 
     ratios = []

@@ -78,13 +78,15 @@ def test_validation_rows_choose_and_calibrate_and_are_never_trained_on() -> None
     assert record["held_out"]["rows"] == 100
     assert record["held_out"]["accuracy"] == pytest.approx(model.score(*held))
     assert record["held_out"]["log_loss"] == pytest.approx(model.evaluate(*held).log_loss, rel=1e-5)
-    assert record["epochs"][-1]["held_out_loss"] == pytest.approx(record["held_out"]["log_loss"], rel=1e-5)
+    # Each epoch's is after one temperature; so few rows may be no proof that there should be one.
+    assert record["epochs"][-1]["held_out_loss"] <= record["held_out"]["log_loss"] + 1e-5
     assert model.explain("only7").ngrams == ["o", "on"] or "only7" in model.explain("only7").unknown
     # With every setting given the weights are those of the same training without validation.
     plain = lt.TextClassifier(**FIXED).fit(texts, labels)
     other = lt.TextClassifier(**FIXED).fit(texts, labels, validation=held)
     assert np.array_equal(plain.logits(texts), other.logits(texts))
-    assert plain.temperature_ != other.temperature_
+    assert plain.model_.evidence is None  # nothing to search for, nothing to calibrate: see FIXED
+    assert len(other.evidence().selective.hits_) == 100
 
 
 def test_validation_rows_that_are_trained_on_are_told() -> None:
@@ -284,7 +286,7 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            if part.exists() and part.stat().st_size > 10_000:  # weights are in it
+            if part.exists() and b'"weights"' in part.read_bytes():
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)

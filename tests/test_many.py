@@ -111,7 +111,8 @@ def large(model: lt.TextClassifier, path: Path, features: int, classes: int) -> 
         "named_offsets": np.zeros(1, np.uint64),
         "named_text": np.zeros(0, np.uint8),
     }
-    header = model.model_.header
+    header = {name: said for name, said in model.model_.header.items() if name != "evidence"}
+    header["calibration"] = None
     blocks = {"blocks": [{"name": "words", "features": features}]}
     header = {**header, "classes": list(range(classes)), "features": {**header["features"], **blocks}}
     modelfile.save(path, arrays, header)

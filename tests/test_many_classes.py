@@ -246,7 +246,7 @@ def test_a_model_of_many_classes(model: lt.TextClassifier, tmp_path: Path) -> No
     model.save(tmp_path / "n")
     again.save(tmp_path / "o")
     assert (tmp_path / "m").read_bytes() == (tmp_path / "n").read_bytes()
-    assert modelfile.load(tmp_path / "o")[1]["format_version"] == 2
+    assert modelfile.load(tmp_path / "o")[1]["format_version"] == 4
 
 
 def test_shares_sum_to_the_logits(model: lt.TextClassifier) -> None:

@@ -475,7 +475,7 @@ def test_long_numbers_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["format_version", "features_version"])
 def test_a_newer_format_says_so(tmp_path: Path, key: str) -> None:
-    known = {"format_version": 3, "features_version": 1}[key]
+    known = {"format_version": 4, "features_version": 1}[key]
     data = forged(saved_bytes(tmp_path), lambda h: h.update({key: known + 1}))
     complaint = refusal(tmp_path, data)
     name = key.removesuffix("_version")

@@ -102,11 +102,12 @@ def test_what_stands_in_it(report: lt.Report, html: str, model: lt.TextClassifie
     assert html.count('class="map"') == 1
     for title in ("Each class", "The most confident mistakes", "Labels to look at", "All numbers"):
         assert title in html
-    assert "Texts unlike those" not in html  # This model gives no p-values.
+    assert "Texts unlike those" in html
     wrong = round((1 - expected.accuracy) * expected.rows)
     assert html.count('class="mistake"') == min(10, wrong)
     for name in report.evaluation.intervals:
-        assert f"{getattr(report.evaluation, name):.4f}" in html
+        found = report.evaluation.sets if name in ("coverage", "size") else report.evaluation
+        assert f"{getattr(found, name):.4f}" in html
     for figure in re.findall(r"<figure>.*?</figure>", html, re.DOTALL):
         assert "var(--right)" in figure
         assert re.findall(r": ?#[0-9a-f]{6}", figure) == []  # Each colour is the page's.

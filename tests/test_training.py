@@ -352,7 +352,7 @@ def test_a_plan_that_diverges_is_not_chosen() -> None:
     workshop = Workshop(random_examples(300, 2, seed=0), Settings(**WORDS), quiet)
     with pytest.raises(DivergedError):
         workshop.train(Plan(None, 1e39, 2), np.arange(300, dtype=np.uint32), "")
-    _, _, record = fit(workshop.examples, Settings(**WORDS), quiet)
+    record = fit(workshop.examples, Settings(**WORDS), quiet).record
     assert record["plan"]["learning_rate"] < 100
 
 
@@ -403,7 +403,8 @@ def test_the_record_says_what_was_tried_and_is_the_same_for_the_same_call() -> N
     assert len(plans) == len({str(plan) for plan in plans}) >= 4
     assert {str(plan["char_ngrams"]) for plan in plans} == {"[3, 5]", "[2, 4]", "None"}
     chosen = tried[plans.index(first["plan"])]
-    assert chosen["log_loss"] == first["held_out"]["log_loss"]
+    # Of so few rows a temperature is the calibration, if there is one.
+    assert chosen["log_loss"] == pytest.approx(first["held_out"]["log_loss"], abs=1e-6)
     assert first["held_out"]["rows"] == 120
     assert len(first["epochs"]) == first["plan"]["epochs"]
     assert first["epochs"][0]["loss"] <= math.log(3) * 1.1
@@ -439,12 +440,12 @@ def test_what_is_fixed_is_not_searched() -> None:
     assert calibrated.model_.arrays["weights"].tobytes() == model.model_.arrays["weights"].tobytes()
 
 
-def test_large_data_is_searched_on_a_part_and_calibrated_on_a_tenth() -> None:
+def test_large_data_is_searched_on_a_part_and_calibrated_on_some() -> None:
     texts, labels = words_only(16_000)
     texts = [f"{text} u{i % 700}" for i, text in enumerate(texts)]
     model = lt.TextClassifier(char_ngrams=None, learning_rate=1.0).fit(texts, labels)
     assert len(model.training_["search"]) >= 2
-    assert 1000 <= model.training_["held_out"]["rows"] <= 2000
+    assert 2500 <= model.training_["held_out"]["rows"] <= 3500
 
 
 def test_another_seed_is_another_model_and_the_same_seed_the_same() -> None:

@@ -86,7 +86,8 @@ def answers(
             z, ngrams = model.model_.read(slice_, thread_count(model.threads))
         else:
             z = model.logits(slice_)
-        shares = model.model_.probabilities(z)
+        calm = model.model_.calibrated(z) if promised else z
+        shares = model.model_.probabilities(z, calm if promised else None)
         labels = _labels(model.classes_.tolist())
         if model.thresholds_ is not None:
             given = decide(z, model.thresholds_) if threshold is None else decide(shares, threshold)
@@ -98,14 +99,14 @@ def answers(
             chosen = shares[np.arange(len(z)), decided]
             unsure = None if threshold is None else chosen < threshold
             if evidence is not None and max_error is not None:
-                open_ = ~evidence.selective.answers(model.model_.calibrated(z), max_error)
+                open_ = ~evidence.selective.answers(calm, max_error)
                 unsure = open_ if unsure is None else unsure | open_
             columns = {
                 "label": labels.take(arrow_numbers(decided, unsure)),
                 "probability": arrow_numbers(chosen),
             }
         if evidence is not None and coverage is not None:
-            plausible = evidence.sets.predict_set(model.model_.calibrated(z), coverage)
+            plausible = evidence.sets.predict_set(calm, coverage)
             rows_of, ids = np.nonzero(plausible)
             sets = LabelSets.of_pairs(rows_of, ids, len(plausible), len(labels))
             listed = pa.LargeListArray.from_arrays(

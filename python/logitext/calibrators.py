@@ -157,9 +157,21 @@ class Calibrator:
         ValueError
             As `transform`.
         """
-        found = self.transform(z)
-        decided = argmax(found)
-        softmax(found, out=found)
+        return self.softmax(self.transform(z))
+
+    def softmax(self, calibrated: Floats) -> Floats:
+        """Return the probabilities of calibrated logits: what `predict_proba` does after `transform`.
+
+        Parameters
+        ----------
+        calibrated : float array, shape (n, n_classes)
+
+        Returns
+        -------
+        float array, shape (n, n_classes)
+        """
+        decided = argmax(calibrated)
+        found: Floats = softmax(calibrated)
         # Logits that differ may round to the same probability.
         late = np.flatnonzero(argmax(found) != decided)
         if self.preserve_decision and late.size:

@@ -30,10 +30,13 @@ def applied(map_: Scaling, z: Floats, *, keep: bool, dtype: Any = None) -> Float
     step = max(1, AT_ONCE // z.shape[1])
     for begin in range(0, len(z), step):
         block = z[begin : begin + step]
-        calibrated = map_(block)
-        # A small temperature may lead out of the range of floats; a masked class stays so.
-        np.clip(calibrated, -highest, highest, out=calibrated, where=~np.isneginf(block))
-        found[begin : begin + step] = calibrated
+        if found.dtype == z.dtype == np.float32 and map_.light:
+            found[begin : begin + step] = map_.lightly(block)
+        else:
+            calibrated = map_(block)
+            # A small temperature may lead out of the range of floats; a masked class stays so.
+            np.clip(calibrated, -highest, highest, out=calibrated, where=~np.isneginf(block))
+            found[begin : begin + step] = calibrated
         if keep:
             keep_decisions(found[begin : begin + step], argmax(block))
     return found

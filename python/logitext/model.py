@@ -14,6 +14,7 @@ from logitext import _core, modelfile
 from logitext.calibration import Calibration
 from logitext.calibrators import Calibrator
 from logitext.cautions import cautions
+from logitext.evaluation import log_loss
 from logitext.evidence import MOST, OF_SMALL, Evidence, HeldRows
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
@@ -117,16 +118,22 @@ class Model:
         """
         return logits_by([(self, None)], texts, threads)[0]
 
-    def probabilities(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return calibrated probabilities of raw logits, shape (..., n_classes)."""
+    def probabilities(
+        self, z: NDArray[np.float32], calm: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return calibrated probabilities of raw logits, shape (..., n_classes).
+
+        `calm` is what `calibrated` returned of them, where it is there already.
+        """
         if self.header.get("multilabel"):
-            calm: NDArray[np.float32] = sigmoid(z / np.float32(self.temperature) + np.float32(self.shift))
+            found: NDArray[np.float32] = sigmoid(z / np.float32(self.temperature) + np.float32(self.shift))
         elif self.calibrator is None or self.calibrator.method_ in PLAIN:
-            calm = softmax(z, temperature=self.temperature)
+            found = softmax(z, temperature=self.temperature)
         else:
             rows = z.reshape(-1, z.shape[-1])
-            calm = self.calibrator.predict_proba(rows).astype(np.float32).reshape(z.shape)
-        return calm
+            found = self.calibrator.softmax(self.calibrated(rows) if calm is None else calm)
+            found = found.reshape(z.shape)
+        return found
 
     def calibrated(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits whose softmax are the probabilities, of raw ones, shape (n, n_classes)."""
@@ -330,6 +337,10 @@ def judged(model: Model, held: HeldRows, *, calibrate: bool = True) -> Model:
             arrays.pop(key, None)
             if name in fitted:
                 arrays[key] = fitted[name]
+        training = header["training"]
+        if training.get("held_out") and len(held.codes) == training["held_out"]["rows"]:
+            loss = log_loss(calibrator.transform(held.logits), held.codes)
+            header["training"] = {**training, "held_out": {**training["held_out"], "log_loss": loss}}
     elif calibrator is None:
         calibrator = Calibrator(method="identity").fit(held.logits, held.codes)
     most = OF_SMALL if "compressed" in header["training"] else MOST

@@ -68,7 +68,7 @@ class Scaling:
     span: tuple[float, float] = (0.0, 0.0)
     """The margins met; the square stays what it is at the ends of these."""
 
-    def __call__(self, z: NDArray[Any]) -> F64:
+    def __call__(self, z: NDArray[Any]) -> NDArray[Any]:
         """Return calibrated logits of a block of rows, in double precision."""
         given = np.asarray(z, np.float64)
         if self.method == "identity":
@@ -91,11 +91,28 @@ class Scaling:
         found[np.isneginf(given)] = -np.inf
         return found
 
+    @property
+    def light(self) -> bool:
+        """Whether single precision is enough, and nothing leaves its range: few operations on each logit."""
+        plain = self.scale is not None and self.matrix is None and not self.curve
+        return plain and bool(np.abs(self.scale).max() < 1e9)  # type: ignore[arg-type]
 
-def prepared(z: F64, temperature: float) -> F64:
+    def lightly(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the same in single precision, of maps that are `light`: several times faster."""
+        x = prepared(z, self.temperature)
+        x *= self.scale
+        x += self.bias
+        masked = z == -np.inf
+        if masked.any():
+            x[masked] = -np.inf
+        return x
+
+
+def prepared(z: NDArray[Any], temperature: float) -> NDArray[Any]:
     """Return log-probabilities at the temperature, none of them too small to work with."""
-    x: F64 = log_softmax(z, temperature=temperature)
-    return np.maximum(x, LEAST, out=x)
+    x: NDArray[Any] = log_softmax(z, temperature=temperature)
+    np.maximum(x, x.dtype.type(LEAST), out=x)
+    return x
 
 
 class Form(NamedTuple):
