@@ -85,8 +85,7 @@ def test_validation_rows_choose_and_calibrate_and_are_never_trained_on() -> None
     plain = lt.TextClassifier(**FIXED).fit(texts, labels)
     other = lt.TextClassifier(**FIXED).fit(texts, labels, validation=held)
     assert np.array_equal(plain.logits(texts), other.logits(texts))
-    assert plain.model_.evidence is None  # nothing to search for, nothing to calibrate: see FIXED
-    assert len(other.evidence().selective.hits_) == 100
+    assert [len(each.evidence().selective.hits_) for each in (plain, other)] == [400, 100]
 
 
 def test_validation_rows_that_are_trained_on_are_told() -> None:
