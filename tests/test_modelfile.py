@@ -863,9 +863,15 @@ def test_a_full_disk_by_mount(tmp_path: Path, source: str) -> None:
 def test_ctrl_c_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = saved_bytes(tmp_path)
     monkeypatch.setattr(modelfile, "_WRITE", 64)  # so many writes that the signal falls among them
-    timer = threading.Timer(0.02, signal.raise_signal, [signal.SIGINT])
     model = big_model(200_000)
-    monkeypatch.setattr(modelfile, "check_values", lambda *a: timer.start())
+
+    def interrupt() -> None:
+        while not any(path.name != "saved" and path.stat().st_size for path in tmp_path.iterdir()):
+            pass  # until the first bytes of the temporary file are there
+        signal.raise_signal(signal.SIGINT)
+
+    watching = threading.Thread(target=interrupt, daemon=True)
+    monkeypatch.setattr(modelfile, "check_values", lambda *a: watching.start())
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "saved", *model)
     assert (tmp_path / "saved").read_bytes() == good

@@ -106,8 +106,9 @@ def test_what_stands_in_it(report: lt.Report, html: str, model: lt.TextClassifie
     wrong = round((1 - expected.accuracy) * expected.rows)
     assert html.count('class="mistake"') == min(10, wrong)
     for name in report.evaluation.intervals:
-        found = report.evaluation.sets if name in ("coverage", "size") else report.evaluation
-        assert f"{getattr(found, name):.4f}" in html
+        of_sets = name in ("coverage", "set_size")
+        found = report.evaluation.sets if of_sets else report.evaluation
+        assert f"{getattr(found, name.removeprefix('set_')):.4f}" in html
     for figure in re.findall(r"<figure>.*?</figure>", html, re.DOTALL):
         assert "var(--right)" in figure
         assert re.findall(r": ?#[0-9a-f]{6}", figure) == []  # Each colour is the page's.
