@@ -313,5 +313,6 @@ def foot(facts: Facts) -> str:
     """Return what was measured by, and how far it holds."""
     model = facts.model.model_
     known = " + ".join(f"{block['features']:,} {block['name']}" for block in model.features["blocks"])
-    made = f"n-grams known: {known}; temperature {model.temperature:.4g}; logitext {_core.__version__}."
+    how = (model.header["calibration"] or {"method": "none"})["method"]
+    made = f"n-grams known: {known}; calibration: {how}; logitext {_core.__version__}."
     return f"<footer>{report_words.SCOPE} {made}</footer>\n"

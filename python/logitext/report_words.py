@@ -8,9 +8,9 @@ RELIABILITY = (
     "The mean distance from the diagonal, where texts are, is {} points (smooth ECE)."
 )
 LEADS = (
-    "The further the largest logit leads, the surer the decision. Above as the model gives them, below over "
-    "the temperature that was fitted on texts it did not learn from: the further the two colours are apart, "
-    "the more sureness says."
+    "The further the largest logit leads, the surer the decision. Above as the model gives them, below "
+    "calibrated on texts it did not learn from: the further the two colours are apart, the more sureness "
+    "says."
 )
 RISK = (
     "The model answers the texts it is surest of and leaves the rest to a person. Where the line falls to "
