@@ -74,8 +74,8 @@ class TextClassifier(Learner):
         Bytes the model file may have, or ``"500kB"``, ``"2MB"``, ``"2MiB"``: `fit` ends with
         `compress`, on the validation set or else on up to 5,000 of the rows.
     calibration : "auto" or None
-        "auto" fits a temperature on held-out rows, and thresholds of several labels; without
-        it they are at a probability of a half.
+        "auto" fits a `Calibrator` on held-out rows, a temperature, a shift and thresholds of several
+        labels, and keeps what held-out rows say of answers to come; None does none of it.
     threads : int or None
         None: the CPUs this process may use. The model is the same for any number.
     random_state : int
@@ -91,7 +91,7 @@ class TextClassifier(Learner):
     training_ : dict
         How the model came about: plan, search, losses, held-out accuracy and log loss.
     temperature_ : float
-        The logits over it are calibrated; 1 where nothing could be held out.
+        Of the calibration, which may say more class by class; 1 where nothing could be held out.
     shift_ : float
         With several labels a text it is added to them; else 0.
     thresholds_ : float32 array, shape (n_classes,), or None
@@ -393,7 +393,7 @@ class TextClassifier(Learner):
         return self.classes_[decisions]
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
-        """Return calibrated probabilities: the softmax of the logits over the temperature.
+        """Return calibrated probabilities: the softmax of the calibrated logits.
 
         Of several labels a text it is the sigmoid of each logit over the temperature plus the shift.
 

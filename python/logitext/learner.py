@@ -396,7 +396,7 @@ class Learner:
         return self._shrunk(given.texts, held, tell)
 
     def calibrate(self, texts: Any, labels: Any) -> Self:
-        """Fit the temperature anew, and thresholds, on rows the model was not trained on.
+        """Fit calibration, sets, abstention and thresholds anew, on rows the model was not trained on.
 
         Parameters
         ----------
