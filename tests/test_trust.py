@@ -331,8 +331,10 @@ def test_cross_fitting_uses_no_row_for_itself() -> None:
     codes = held.codes.copy()
     codes[7] = (codes[7] + 1) % 3
     after = cross_fitted(HeldRows(z, codes, held.ngrams), "temperature")
-    assert (before[7] == after[7]).all()
-    assert (before[8] != after[8]).any()
+    # Its fold begins at what all rows say, and ends within the tolerance of where it would have otherwise.
+    moved = np.abs(after - before).max(axis=1)
+    assert moved[7] < 1e-6 * np.abs(before).max()
+    assert moved[8] > 1e-4
 
 
 def test_evidence_survives_its_state() -> None:

@@ -6,7 +6,9 @@ import math
 import operator
 import os
 import re
+import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
@@ -134,6 +136,12 @@ def as_bytes(size: Any) -> int:
     return count
 
 
+@lru_cache(maxsize=1)
+def _available(_second: int) -> int:
+    # Found anew each second: reading a container's limits takes longer than a short text.
+    return _core.available_threads()
+
+
 def thread_count(threads: Any) -> int:
     """Return how many threads to use: at most, and by default, the CPUs this process may use.
 
@@ -144,7 +152,7 @@ def thread_count(threads: Any) -> int:
     ValueError
         If it is not a whole number of at least 1, or None.
     """
-    available = _core.available_threads()
+    available = _available(int(time.monotonic()))
     if threads is None:
         return available
     if not (_is_whole(threads) and threads >= 1):

@@ -23,7 +23,8 @@ BLOCK = 1 << 16
 """Logits that stay in the cache with what is computed of them."""
 KEPT = 1 << 22
 """More than these are brought to double precision block by block, anew in each pass."""
-CLOSE = 1e-9
+CLOSE = 1e-5
+"""After so small a step of Newton's the error is about its square: less than the digits kept."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Calibration:
     """The logit from which on each label is given, where a row may have several."""
 
 
-def fit_temperature(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def fit_temperature(
+    z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, start: float = 1.0
+) -> float:
     """Return the temperature that minimises the log loss of ``softmax(z / T)``.
 
     Parameters
@@ -49,6 +52,8 @@ def fit_temperature(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | No
         Their classes, or a share of each.
     sample_weight : array, shape (n,), optional
         Of two a row counts twice.
+    start : float, default 1
+        A temperature that may be near.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def fit_temperature(z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | No
         prior = math.log(b) / b, (1 - math.log(b)) / (b * b)
         return math.fsum(expected) - at_target + prior[0], math.fsum(variances) + prior[1]
 
-    low, high, b = 1 / HIGHEST, 1 / LOWEST, 1.0
+    low, high, b = 1 / HIGHEST, 1 / LOWEST, 1 / start
     for _ in range(60):
         found, curvature = slope(b)
         low, high = (b, high) if found < 0 else (low, b)

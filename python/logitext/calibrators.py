@@ -367,7 +367,7 @@ def _read(state: Mapping[str, Any], arrays: Mapping[str, Any]) -> tuple[Scaling,
     names = {"identity": (), "temperature": (), "matrix": tuple(shapes)}.get(method, ("scale", "bias"))
     if set(arrays) != set(names):
         raise ValueError(f"{method} has the arrays {sorted(names)}, got {sorted(arrays)}")
-    found = {name: np.asarray(arrays[name], np.float32) for name in names}
+    found: dict[str, Any] = {name: np.asarray(arrays[name], np.float32) for name in names}
     for name, array in found.items():
         if array.shape != shapes[name] or not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite, of shape {shapes[name]}, got shape {array.shape}")

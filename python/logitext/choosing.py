@@ -26,7 +26,7 @@ ROWS_A_CLASS = 20
 """Rows a matrix needs for each class."""
 MATRIX_WORK = 1 << 22
 """Rows times classes squared up to which a matrix is compared: it takes about a second."""
-ROUGHLY = 1e-7
+ROUGHLY = 1e-6
 """Nats a row to which the compared are fitted."""
 PLAIN, LIKELY, SURE = 3.0, 1.5, 1.0
 """Standard errors of gain: a temperature below `FEW` and below `SOME` rows, a richer method."""
@@ -54,6 +54,44 @@ def deal(y: NDArray[np.int64]) -> NDArray[np.int64]:
     return part
 
 
+class Folds:
+    """Calibrates each part of the rows by maps fitted on the others, none of them from scratch."""
+
+    def __init__(
+        self,
+        z: Floats,
+        y: NDArray[np.int64],
+        weights: NDArray[np.float64] | None,
+        part: NDArray[np.int64],
+        *,
+        keep: bool,
+    ) -> None:
+        self.z, self.y, self.keep = z, y, keep
+        self.weights = np.ones(len(y)) if weights is None else weights
+        self.part = part
+        self.temperatures: dict[int, float] = {}
+
+    def calibrated(self, method: str) -> NDArray[np.float64]:
+        """Return calibrated logits of each row by a map fitted on the other parts, shape of `z`."""
+        found = np.empty(self.z.shape)
+        # The map of all rows is near that of four fifths of them, and so is where those begin.
+        whole = fit_scaling(method, self.z, self.y, self.weights, tolerance=ROUGHLY)
+        for fold in range(FOLDS):
+            held, rest = self.part == fold, self.part != fold
+            if held.any():
+                of_rest = self.z[rest], self.y[rest], self.weights[rest]
+                known = self.temperatures.get(fold)
+                map_ = fit_scaling(method, *of_rest, tolerance=ROUGHLY, temperature=known, near=whole)
+                self.temperatures[fold] = map_.temperature
+                found[held] = applied(map_, self.z[held], keep=self.keep, dtype=np.float64)
+        return found
+
+    def losses(self, method: str) -> NDArray[np.float64]:
+        """Return the loss of each row by a map fitted on the other parts."""
+        found: NDArray[np.float64] = cross_entropy(self.calibrated(method), self.y, reduction="none")
+        return found
+
+
 def choose(
     z: Floats, y: NDArray[np.int64], weights: NDArray[np.float64] | None, *, keep: bool
 ) -> tuple[str, dict[str, float]]:
@@ -66,35 +104,16 @@ def choose(
         Cross-fitted log loss of each method, the identity's first.
     """
     apart = max(1, z.size // CHOOSING)
-    z, y = z[::apart], y[::apart]
-    rows = np.ones(len(y)) if weights is None else weights[::apart]
-    part = deal(y)
-    chosen, best = "identity", cross_fitted("identity", z, y, rows, part, keep)
+    z, y, some = z[::apart], y[::apart], None if weights is None else weights[::apart]
+    folds = Folds(z, y, some, deal(y), keep=keep)
+    rows = folds.weights
+    chosen, best = "identity", cross_entropy(z, y, reduction="none")
     comparison = {chosen: float(np.average(best, weights=rows))}
     for method, sure in candidates(*z.shape):
-        losses = cross_fitted(method, z, y, rows, part, keep)
+        losses = folds.losses(method)
         comparison[method] = float(np.average(losses, weights=rows))
         gain = rows * (best - losses)
         mean = gain.sum() / rows.sum()
         if gain.sum() > sure * math.sqrt(float(((gain - rows * mean) ** 2).sum())):
             chosen, best = method, losses
     return chosen, comparison
-
-
-def cross_fitted(
-    method: str,
-    z: Floats,
-    y: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    part: NDArray[np.int64],
-    keep: bool,
-) -> NDArray[np.float64]:
-    """Return the loss of each row by a map fitted on the other parts."""
-    losses = np.empty(len(y))
-    for fold in range(FOLDS):
-        held, rest = part == fold, part != fold
-        if held.any():
-            map_ = fit_scaling(method, z[rest], y[rest], weights[rest], tolerance=ROUGHLY)
-            found = applied(map_, z[held], keep=keep, dtype=np.float64)
-            losses[held] = cross_entropy(found, y[held], reduction="none")
-    return losses

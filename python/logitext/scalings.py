@@ -16,7 +16,7 @@ what a mask of -1e9 leaves is cut off.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -67,6 +67,8 @@ class Scaling:
     curve: float = 0.0
     span: tuple[float, float] = (0.0, 0.0)
     """The margins met; the square stays what it is at the ends of these."""
+    parameters: F64 | None = None
+    """What was fitted beyond the temperature, unrounded: where a fit on nearly the same rows begins."""
 
     def __call__(self, z: NDArray[Any]) -> NDArray[Any]:
         """Return calibrated logits of a block of rows, in double precision."""
@@ -196,6 +198,8 @@ def fit_scaling(
     *,
     strength: float = 1.0,
     tolerance: float = TOLERANCE,
+    temperature: float | None = None,
+    near: Scaling | None = None,
 ) -> Scaling:
     """Fit one method by log loss.
 
@@ -212,6 +216,10 @@ def fit_scaling(
         bias differ by from 1 and 0, and ``strength * K * (K - 1) / n`` of the matrix.
     tolerance : float
         Nats a row: it ends where a step promises less.
+    temperature : float, optional
+        The best of these rows, where it is known already.
+    near : Scaling, optional
+        The same method fitted on nearly the same rows: from there it is a few steps.
 
     Returns
     -------
@@ -234,9 +242,11 @@ def fit_scaling(
     """
     if method == "identity":
         return Scaling(method)
-    apart = max(1, z.size // ENOUGH) if method != "temperature" else 1
-    some = None if weights is None else weights[::apart]
-    temperature = fit_temperature(z[::apart], y[::apart], sample_weight=some)
+    if temperature is None:
+        apart = max(1, z.size // ENOUGH) if method != "temperature" else 1
+        some = None if weights is None else weights[::apart]
+        start = 1.0 if near is None else near.temperature
+        temperature = fit_temperature(z[::apart], y[::apart], sample_weight=some, start=start)
     if method == "temperature":
         return Scaling(method, temperature)
 
@@ -279,8 +289,9 @@ def fit_scaling(
             bend *= weights[cut, None]
         curvature += map_.pull(f * f, bend)
     total = float(n if weights is None else weights.sum())
-    at = minimise(loss, np.zeros_like(ridge), curvature, tolerance=tolerance * total)
-    return _scaling(method, temperature, at, classes, span, largest)
+    begin = np.zeros_like(ridge) if near is None or near.parameters is None else near.parameters
+    at = minimise(loss, begin, curvature, tolerance=tolerance * total)
+    return replace(_scaling(method, temperature, at, classes, span, largest), parameters=at)
 
 
 def _scaling(
