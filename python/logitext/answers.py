@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from logitext.classifier import TextClassifier
+    from logitext.explanation import Explanation
 
 LOGITS_AT_ONCE = 4 << 20
 """However short the texts, so many logits are held at once: 16 MB."""
@@ -158,6 +159,28 @@ def _labels(classes: list[Any]) -> pa.Array:
 def class_names(classes: list[Any]) -> list[str]:
     """Return the classes as keys of JSON and names of columns: true and false for booleans."""
     return [str(name).lower() if isinstance(name, bool) else str(name) for name in classes]
+
+
+def explained(model: TextClassifier, explanation: Explanation) -> dict[str, Any]:
+    """Return an account of a text's logits as JSON has it: what each n-gram added, class by class."""
+    names = class_names(explanation.classes)
+
+    def per_class(row: Any) -> dict[str, float]:
+        return dict(zip(names, map(float, row), strict=True))
+
+    thresholds = explanation.thresholds
+    ngrams = zip(explanation.ngrams, explanation.blocks, explanation.contributions, strict=True)
+    return {
+        "label" if thresholds is None else "labels": explanation.decision,
+        "logits": per_class(explanation.logits),
+        "probabilities": per_class(model.model_.probabilities(explanation.logits)),
+        **({} if thresholds is None else {"thresholds": per_class(thresholds)}),
+        "bias": per_class(explanation.bias),
+        "ngrams": [
+            {"ngram": name, "block": block, "contributions": per_class(row)} for name, block, row in ngrams
+        ],
+        "unknown": explanation.unknown,
+    }
 
 
 def _per_class(table: NDArray[Any], model: TextClassifier) -> pa.StructArray:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from logitext import _core
+from logitext.cli_serve import serve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -638,7 +639,7 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
     logitext explain news.safetensors "The new smartphone has amazing features."
     """
     from logitext import screen
-    from logitext.answers import class_names
+    from logitext.answers import explained
     from logitext.classifier import load
 
     classifier = load(model)
@@ -648,26 +649,7 @@ def explain(model: str, text: str, label: str | None, most: int, as_json: bool) 
     if not as_json:
         screen.decision(classifier, explanation, shown, most)
         return
-    names = class_names(classes)
-
-    def per_class(row: Any) -> dict[str, float]:
-        return dict(zip(names, map(float, row), strict=True))
-
-    ngrams = zip(explanation.ngrams, explanation.blocks, explanation.contributions, strict=True)
-    _print_json(
-        {
-            "label" if explanation.thresholds is None else "labels": explanation.decision,
-            "logits": per_class(explanation.logits),
-            "probabilities": per_class(classifier.model_.probabilities(explanation.logits)),
-            **({} if explanation.thresholds is None else {"thresholds": per_class(explanation.thresholds)}),
-            "bias": per_class(explanation.bias),
-            "ngrams": [
-                {"ngram": name, "block": block, "contributions": per_class(row)}
-                for name, block, row in ngrams
-            ],
-            "unknown": explanation.unknown,
-        }
-    )
+    _print_json(explained(classifier, explanation))
 
 
 @cli.command()
@@ -901,3 +883,6 @@ def inspect(model: str, verify: bool, ngrams: int, training: bool, as_json: bool
         screen.training_record(classifier)
         return
     screen.model_card(classifier, model, os.path.getsize(model), ngrams)
+
+
+cli.add_command(serve)

@@ -205,7 +205,8 @@ class _Delimited:
 # classifying does.
 
 
-def _json_lines(batch: pa.RecordBatch) -> pa.Buffer:
+def json_lines(batch: pa.RecordBatch) -> pa.Buffer:
+    """Return a batch as JSON Lines, one object a row."""
     if not batch.num_rows:
         return pa.py_buffer(b"")
     fields = list(zip(batch.schema.names, batch.columns, strict=True))
@@ -284,7 +285,7 @@ def _scalar(text: str) -> pa.Scalar:
 
 
 _ENCODERS: dict[str, Callable[[], Callable[[pa.RecordBatch], pa.Buffer]]] = {
-    "jsonl": lambda: _json_lines,
+    "jsonl": lambda: json_lines,
     "csv": partial(_Delimited, ","),
     "tsv": partial(_Delimited, "\t"),
 }

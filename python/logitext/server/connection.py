@@ -1,0 +1,70 @@
+"""A connection under uvicorn that does not wait for ever, and says goodbye before it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from logitext.server.pages import SECURITY
+from logitext.server.replies import encoded
+
+LINGER = 0.5
+"""Seconds an idle connection stays when the server ends: a request may be on its way to it."""
+
+
+class Connection(HttpToolsProtocol):
+    """HTTP/1.1 by httptools; `since` is when the request that is arriving began, 0 if none is."""
+
+    since = 0.0
+    draining = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.since = self.loop.time()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.draining and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.since = 0.0
+
+    def give_up(self, before: float, seconds: float) -> None:
+        """End the connection if its request began to arrive before a time, and is not there yet."""
+        if self.since and self.since < before and not self.transport.is_closing():
+            sentence = f"the request took longer than {seconds:g} s to arrive"
+            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+                self.transport.write(_message(b"408 Request Timeout", sentence))
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        if not self.transport.is_closing():
+            self.transport.write(_message(b"400 Bad Request", "this is no request of HTTP/1.1"))
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """End after the next answer, or soon if nothing is asked."""
+        self.draining = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LINGER, self._leave)
+        else:
+            self.cycle.keep_alive = False
+
+    def _leave(self) -> None:
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _message(status: bytes, sentence: str) -> bytes:
+    body = encoded({"error": sentence})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    lines = [name + b": " + value for name, value in (*headers, (b"connection", b"close"), *SECURITY)]
+    return b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", body])
