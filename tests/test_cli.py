@@ -32,6 +32,7 @@ import pytest
 
 import logitext as lt
 from logitext import _core, cli, modelfile, tables, writing
+from logitext.cli import common
 
 LOGITEXT = Path(sysconfig.get_path("scripts")) / "logitext"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -135,7 +136,7 @@ def test_the_command_itself() -> None:
     general = logitext("-h")
     assert general.code == 0
     assert all(verb in general.out for verb in VERBS)
-    assert (cli.FORMATS, cli.OUTPUT_FORMATS) == (tables.FORMATS, writing.OUTPUT_FORMATS)
+    assert (common.FORMATS, common.OUTPUT_FORMATS) == (tables.FORMATS, writing.OUTPUT_FORMATS)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ LAYERS = [
     ["answers", "many"],
     ["report", "report_figures", "report_page", "report_sections", "report_words", "fasttext", "corpus"],
     ["ray", "client", "server"],
-    ["screen", "cli", "cli_serve"],
+    ["screen", "cli"],
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes", "matplotlib"}
@@ -105,7 +105,7 @@ def faults(module: str, source: str) -> list[str]:
         parts = name.split(".")
         if parts[0] in OPTIONAL and not deferred:
             found.append(f"{module} imports {parts[0]} at its top")
-        if parts[0] in SLOW and not deferred and module not in ("cli", "cli_serve", "screen", "report"):
+        if parts[0] in SLOW and not deferred and module not in ("cli", "screen", "report"):
             found.append(f"{module} imports {parts[0]} at its top")
         if parts[0] == "logitext":
             other = PUBLIC.get(parts[1], parts[1])

@@ -23,7 +23,7 @@ from logitext.server.openapi import document
 from logitext.server.pages import SECURITY, page, report_page
 from logitext.server.questions import Question, parsed, question
 from logitext.server.replies import NDJSON, Problem, Reply, Stream, of_json
-from logitext.server.serving import Models, Serving
+from logitext.server.serving import Models, Serving, parts_of
 from logitext.server.settings import Settings
 
 logger = logging.getLogger("logitext.server")
@@ -274,8 +274,8 @@ class App:
 
     @staticmethod
     def _lines(serving: Serving, asked: Question) -> Iterator[bytes]:
-        for begin in range(0, len(asked.texts), 1000):
-            yield serving.lines(asked.texts[begin : begin + 1000], asked.wanted)
+        for texts in parts_of(asked.texts):
+            yield serving.lines(texts, asked.wanted)
 
     async def elsewhere(self, request: Request, work: Callable[[], Any]) -> Any:
         """Do long work in a thread.

@@ -11,17 +11,20 @@ import numpy as np
 from logitext import _core
 from logitext.answers import answers, class_names, explained
 from logitext.classifier import TextClassifier, load
-from logitext.features import arrow_strings, buffers
-from logitext.logits import argmax
+from logitext.features import arrow_strings
+from logitext.model import PLAIN
 from logitext.server.questions import Question
 from logitext.server.replies import Problem, encoded
 from logitext.writing import json_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
-AT_ONCE = 1000
-"""Texts of a batch between looks at the clock."""
+    F32 = NDArray[np.float32]
+
+AT_ONCE, LONGEST = 1000, 1 << 20
+"""Texts of a batch between looks at the clock, and characters of such."""
 
 
 class Serving:
@@ -46,6 +49,9 @@ class Serving:
         self.names = class_names(self.labels)
         self.several = classifier.thresholds_ is not None
         self._layer = self.model.layer()
+        calibrator = self.model.calibrator
+        plain = calibrator is None or calibrator.method_ in PLAIN
+        self._temperature = self.model.temperature if plain else None
         said = {"model": name, "fingerprint": self.fingerprint}
         self._opening = encoded(said)[:-1] + b","
 
@@ -71,17 +77,26 @@ class Serving:
                 row = row[:-1] + b',"explanation":' + encoded(self.explain(asked.texts[0])) + b"}"
             return self._opening + row[1:]
         # The same numbers as `answers` gives, without its tables: they take ten times as long.
-        text = buffers(arrow_strings(asked.texts))
-        z = _core.logits(text, [(self._layer, None)], 1)[0]
-        _check_finite(z)
-        shares = self.model.probabilities(z)[0]
-        decided = int(argmax(z[0]))
+        data = np.frombuffer(asked.texts[0].encode(), np.uint8)
+        z = _core.logits((np.array([0, len(data)]), data), [(self._layer, None)], 1)[0]
+        if not np.isfinite(z).all():
+            raise ValueError("the logits are not finite: the model file is damaged")
+        shares = self._shares(z)[0]
+        decided = int(z[0].argmax())
         said: dict[str, Any] = {"label": self.labels[decided], "probability": shares[decided]}
         if asked.wanted:
             for name, row_of in (("logits", z[0]), ("probabilities", shares)):
                 if asked.wanted.get(name):
                     said[name] = dict(zip(self.names, row_of, strict=True))
         return self._opening + encoded(said)[1:]
+
+    def _shares(self, z: F32) -> F32:
+        """Calibrated probabilities of one row; the kernel by itself, without looking what it is given."""
+        if self._temperature is None:
+            return self.model.probabilities(z)
+        found = np.empty_like(z)
+        _core.softmax("float32", z, found, self._temperature, False, 1)
+        return found
 
     def rows(self, texts: list[str], wanted: dict[str, Any]) -> list[bytes]:
         """Return the answer to each text, as ``logitext predict`` writes it."""
@@ -105,8 +120,7 @@ class Serving:
     def several_parts(self, asked: Question) -> Iterator[bytes]:
         """Return the reply to a question of several texts, part by part."""
         yield self._opening + b'"answers":['
-        for begin in range(0, len(asked.texts), AT_ONCE):
-            texts = asked.texts[begin : begin + AT_ONCE]
+        for number, texts in enumerate(parts_of(asked.texts)):
             lines = self.lines(texts, asked.wanted)
             if asked.explain:
                 explained = [encoded(self.explain(text)) for text in texts]
@@ -115,7 +129,7 @@ class Serving:
             else:
                 # A line feed within a string is escaped: these are the ends of rows.
                 joined = lines[:-1].replace(b"\n", b",")
-            yield b"," + joined if begin else joined
+            yield b"," + joined if number else joined
         yield b"]}"
 
     def explain(self, text: str) -> dict[str, Any]:
@@ -191,6 +205,12 @@ class Models:
         return self._default
 
 
-def _check_finite(z: Any) -> None:
-    if not np.isfinite(z).all():
-        raise ValueError("the logits are not finite: the model file is damaged")
+def parts_of(texts: list[str]) -> Iterator[list[str]]:
+    """Cut texts into parts that are answered between two looks at the clock."""
+    begin = size = 0
+    for end, text in enumerate(texts):
+        size += len(text)
+        if end > begin and (end - begin >= AT_ONCE or size > LONGEST):
+            yield texts[begin:end]
+            begin, size = end, len(text)
+    yield texts[begin:]

@@ -124,8 +124,9 @@ class Supervisor:
         self._wake.setblocking(False)
         caught: list[int] = []
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-        before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in signals}
-        wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in signals:  # and not given back: a second signal must not cut off the last words
+            signal.signal(number, lambda got, _: caught.append(got))
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self.selector.register(waking, selectors.EVENT_READ)
         try:
             for number in range(self.settings.workers):
@@ -143,9 +144,7 @@ class Supervisor:
             return 0 if self.ending else 1
         finally:
             self.kill()
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.set_wakeup_fd(-1)
 
     def _patience(self) -> float | None:
         if not self.ending:

@@ -11,7 +11,7 @@ import signal
 import socket
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -61,9 +61,24 @@ class Worker(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order: every request that was accepted is answered."""
         self.application.draining = True
+        await self.accept_the_rest(sockets or [])
         await super().shutdown(sockets)
         if self.application.log is not None:
             self.application.log.flush()
+
+    async def accept_the_rest(self, sockets: list[socket.socket]) -> None:
+        """Take in who has come but not been let in: closing the socket would turn them away."""
+        loop = asyncio.get_running_loop()
+        for listener in sockets:
+            with suppress(OSError):
+                while True:
+                    accepted, _ = listener.accept()
+                    await loop.connect_accepted_socket(self.protocol, accepted)
+
+    def protocol(self) -> Connection:
+        """Return what speaks on a connection."""
+        loop = asyncio.get_running_loop()
+        return Connection(self.config, self.server_state, self.lifespan.state, loop)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take down that it is time to end, and nothing to be raised again at the end."""
@@ -118,9 +133,14 @@ class Worker(uvicorn.Server):
 
 
 def run(
-    models: Models, settings: Settings, metrics: Metrics, listener: socket.socket, ear: socket.socket
-) -> None:
-    """Serve until told to end, in a process made for it. Does not return."""
+    models: Models,
+    settings: Settings,
+    metrics: Metrics,
+    listener: socket.socket,
+    ear: socket.socket,
+    application: type[App] = App,
+) -> NoReturn:
+    """Serve until told to end, in a process made for it."""
     code = 1
     try:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
@@ -128,7 +148,7 @@ def run(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         log = AccessLog(texts=settings.log_texts) if settings.access_log else None
-        app = App(models, settings, metrics, log)
+        app = application(models, settings, metrics, log)
         config = uvicorn.Config(
             app,
             http=Connection,
