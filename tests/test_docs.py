@@ -6,10 +6,12 @@ import os
 import pkgutil
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -80,20 +82,78 @@ def sessions(block: Block) -> Iterator[tuple[str, str]]:
         yield command, shown
 
 
-def run_session(block: Block, folder: Path) -> str | None:
+class Servers:
+    """The servers that a page starts by ``logitext serve``.
+
+    The page shows them in the foreground, as in a terminal of their own. Here they go on until the page
+    ends, each at a free port: whatever is asked of 127.0.0.1:8000 on the page is asked of that port.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: list[subprocess.Popen[bytes]] = []
+        self.ports: dict[str, str] = {}
+
+    def port(self, shown: str) -> str:
+        if shown not in self.ports:
+            with socket.socket() as held:
+                held.bind(("127.0.0.1", 0))
+                self.ports[shown] = str(held.getsockname()[1])
+        return self.ports[shown]
+
+    def moved(self, text: str) -> str:
+        """Give a text of the page with the ports that are in use here."""
+        return re.sub(
+            r"(127\.0\.0\.1:|localhost:|--port )(80\d\d)\b",
+            lambda found: found[1] + self.port(found[2]),
+            text,
+        )
+
+    def start(self, command: str, environment: dict[str, str]) -> str:
+        """Start a server; give what it tells until it listens, or all if it does not."""
+        if "--port" not in command:
+            command = command.replace("logitext serve", f"logitext serve --port {self.port('8000')}", 1)
+        told = self.folder / f"server{len(self.running)}.log"
+        with told.open("wb") as file:
+            server = subprocess.Popen(
+                ["bash", "-c", f"exec env {command}"], cwd=self.folder, env=environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file,
+            )  # fmt: skip
+        until = time.monotonic() + SECONDS
+        while b"(Ctrl-C ends)" not in told.read_bytes() and time.monotonic() < until:
+            if server.poll() is not None:
+                return told.read_text()
+            time.sleep(0.02)
+        self.running.append(server)
+        return told.read_text()
+
+    def end(self) -> list[int]:
+        """End them in order; give the exit codes that are not 0."""
+        for server in self.running:
+            server.terminate()
+        return [code for server in self.running if (code := server.wait(SECONDS))]
+
+
+def run_session(block: Block, folder: Path, servers: Servers) -> str | None:
     """Run the commands of a block one after another; say what was not as shown."""
     scripts = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
     environment |= {"NO_COLOR": "1", "TERM": "dumb", "PYTHONIOENCODING": "utf-8", "LC_ALL": "C.UTF-8"}
     for command, shown in sessions(block):
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=folder, env=environment, encoding="utf-8", timeout=SECONDS,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
+        command, shown = servers.moved(command), servers.moved(shown)
+        if re.search(r"\bcurl\b", command) and shutil.which("curl") is None:
+            continue
+        if re.match(r"(\w+=\S* )*logitext serve ", command):
+            printed = servers.start(command, environment)
+        else:
+            printed = subprocess.run(
+                ["bash", "-c", command], cwd=folder, env=environment, encoding="utf-8", timeout=SECONDS,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            ).stdout  # fmt: skip
         example = doctest.Example(command, shown)
         checker = doctest.OutputChecker()
         # White space at the ends of lines is not seen, and so is not compared.
-        got = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+        got = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
         example.want = "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
         if not checker.check_output(example.want, got, doctest.ELLIPSIS):
             return f"$ {command}{checker.output_difference(example, got, doctest.ELLIPSIS)}"
@@ -103,16 +163,20 @@ def run_session(block: Block, folder: Path) -> str | None:
 def check_page(page: str, where: str, folder: Path) -> list[str]:
     """Run all blocks of a page in its order, the Python ones in one namespace; say what went wrong."""
     names: dict[str, object] = {"__name__": "__main__"}
+    servers = Servers(folder)
     wrong = []
-    for block in blocks(page):
-        fault = None
-        if block.language == "python":
-            fault = run_python(block, names, where)
-        elif block.language == "console":
-            fault = run_session(block, folder)
-        if fault:
-            wrong.append(f"{where}:{block.line}\n{fault}")
-    return wrong
+    try:
+        for block in blocks(page):
+            fault = None
+            if block.language == "python":
+                fault = run_python(block._replace(text=servers.moved(block.text)), names, where)
+            elif block.language == "console":
+                fault = run_session(block, folder, servers)
+            if fault:
+                wrong.append(f"{where}:{block.line}\n{fault}")
+    finally:
+        codes = servers.end()
+    return wrong + [f"{where}: a server ended with {code}" for code in codes]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -65,7 +65,7 @@ LAYERS = [
     ["classifier"],
     ["answers", "many"],
     ["report", "report_figures", "report_page", "report_sections", "report_words", "fasttext", "corpus"],
-    ["ray", "client", "server"],
+    ["remote", "transport", "ray", "client", "server"],
     ["screen", "cli"],
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}

@@ -3,6 +3,7 @@
 from logitext._core import __version__
 from logitext.calibrators import Calibrator
 from logitext.classifier import NotFittedError, TextClassifier, load
+from logitext.client import Client, ClientError
 from logitext.comparison import Comparison, compare
 from logitext.conformal import ConformalSets
 from logitext.description import Description, describe
@@ -31,6 +32,8 @@ from logitext.selective import Selective, UnattainableError
 
 __all__ = [
     "Calibrator",
+    "Client",
+    "ClientError",
     "Comparison",
     "ConformalSets",
     "Description",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LabelSets",
+    "as_class_array",
     "as_label_sets",
     "as_objects",
     "is_list",
@@ -199,6 +200,15 @@ def _of_sparse(table: Any, rows: int, classes: Any) -> tuple[list[Any], LabelSet
 def is_list(kind: pa.DataType) -> bool:
     """Tell whether values of this type are lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def as_class_array(classes: list[Any]) -> NDArray[Any]:
+    """Return classes as an array of their type."""
+    # Strings stay Python's: NumPy's own would lose trailing NULs.
+    array = np.array(classes, dtype=object if isinstance(classes[0], str) else None)
+    if array.dtype.kind == "f":  # NumPy's guess for integers around 2**63
+        array = np.array(classes, dtype=np.uint64 if classes[0] >= 0 else object)
+    return array
 
 
 def as_objects(lists: list[list[Any]]) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
 from logitext.evidence import HeldRows
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts, buffers
-from logitext.labels import as_label_sets
+from logitext.labels import as_class_array, as_label_sets
 from logitext.model import Model, calibrated, from_training, judged
 from logitext.search import HeldOut, set_aside
 from logitext.teaching import lesson
@@ -492,10 +492,7 @@ class Learner:
 
     def _ready(self) -> Self:
         classes = self.model_.classes
-        # Strings stay Python's: NumPy's own would lose trailing NULs.
-        self.classes_ = np.array(classes, dtype=object if isinstance(classes[0], str) else None)
-        if self.classes_.dtype.kind == "f":  # NumPy's guess for integers around 2**63
-            self.classes_ = np.array(classes, dtype=np.uint64 if classes[0] >= 0 else object)
+        self.classes_ = as_class_array(classes)
         self.training_ = self.model_.header["training"]
         self.temperature_ = self.model_.temperature
         self.shift_ = self.model_.shift

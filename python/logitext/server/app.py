@@ -215,8 +215,9 @@ class App:
         if path == "/openapi.json":
             return lambda: of_json(document(self.limits))
         if path == "/models":
-            default = {"default": self.models.default}
-            return lambda: of_json({"models": [one.card for one in self.models], **default})
+            limits = {"body": self.limits.body, "texts": self.limits.texts, "text": self.limits.text}
+            rest = {"default": self.models.default, "limits": limits}
+            return lambda: of_json({"models": [one.card for one in self.models], **rest})
         if path.startswith("/models/"):
             name, _, what = path[len("/models/") :].partition("/")
             if what == "":

@@ -149,6 +149,7 @@ class Serving:
             "name": self.name,
             "fingerprint": self.fingerprint,
             "classes": self.names,
+            "labels": self.labels,
             "multilabel": self.several,
             "ngrams": sum(block["features"] for block in header["features"]["blocks"]),
             "features": {name: header["features"][name] for name in ("tokens", "word_ngrams", "char_ngrams")},

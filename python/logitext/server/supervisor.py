@@ -124,8 +124,8 @@ class Supervisor:
         self._wake.setblocking(False)
         caught: list[int] = []
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-        for number in signals:  # and not given back: a second signal must not cut off the last words
-            signal.signal(number, lambda got, _: caught.append(got))
+        for one in signals:  # and not given back: a second signal must not cut off the last words
+            signal.signal(one, lambda got, _: caught.append(got))
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self.selector.register(waking, selectors.EVENT_READ)
         try:
