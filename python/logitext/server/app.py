@@ -22,7 +22,7 @@ from logitext.server.metrics import ROUTES, Metrics
 from logitext.server.openapi import document
 from logitext.server.pages import SECURITY, page, report_page
 from logitext.server.questions import Question, parsed, question
-from logitext.server.replies import NDJSON, Problem, Reply, Stream, of_json
+from logitext.server.replies import NDJSON, Overloaded, Problem, Reply, Stream, of_json
 from logitext.server.serving import Models, Serving
 from logitext.server.settings import Settings
 
@@ -80,6 +80,7 @@ class App:
         self.log = log
         self.reload = reload
         self.gate = Gate(settings)
+        self.short = SHORT
         self.draining = False
         self.at_hand = 0
         self.arriving = 0
@@ -224,7 +225,7 @@ class App:
             if what == "report":
                 return lambda: report_page(self.models.find(name))
             return None
-        return inference.readable(self.models, path) or page(path)
+        return inference.readable(self, path) or page(path)
 
     def ready(self) -> Reply:
         """Say whether requests are welcome."""
@@ -286,7 +287,7 @@ class App:
             503 if there is too much of it.
         """
         if self.at_hand >= self.limits.concurrent:
-            raise Problem(503, "too many requests at hand: try again in a moment", [(b"retry-after", b"1")])
+            raise Overloaded("too many requests at hand: try again in a moment")
         if time.perf_counter() > request.until:
             raise Problem(
                 503, f"the answer takes longer than {self.limits.seconds:g} s: ask for less at once"

@@ -49,10 +49,7 @@ class Gate:
             raise Problem(400, "the request has no Host header")
         name = host.lower()
         if name not in self.hosts:
-            if name.startswith(b"["):
-                name = name[: name.find(b"]") + 1]
-            else:
-                name = name.partition(b":")[0]
+            name = name[: name.find(b"]") + 1] if name.startswith(b"[") else name.partition(b":")[0]
         if name not in self.hosts and not is_loopback(name.decode("latin-1")):
             raise Problem(
                 421, f"this server does not answer to the name {_shown(host)}: allow it by --allow-host"

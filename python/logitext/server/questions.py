@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +62,10 @@ def question(value: Any, limits: Limits) -> Question:
         check_text(text, "text", limits)
         return Question([text], True)
     for name in value:
-        if name not in _FIELDS:
-            known = ", ".join(_FIELDS)
+        if name not in FIELDS:
+            known = ", ".join(FIELDS)
             raise Problem(400, f"{name[:100]!r} is no field of a request: the fields are {known}")
-    given = {name: _FIELDS[name](found, name) for name, found in value.items() if found is not None}
+    given = {name: FIELDS[name](found, name) for name, found in value.items() if found is not None}
     single = "text" in value
     if single == ("texts" in value):
         raise Problem(400, 'a request has either "text", a string, or "texts", a list of strings')
@@ -165,7 +166,7 @@ def _level(value: Any, name: str) -> float:
     return found
 
 
-_FIELDS = {
+FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "text": _any,
     "texts": _any,
     "model": _name,

@@ -19,6 +19,7 @@ from logitext.writing import json_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 AT_ONCE = 1000
 """Texts of a batch between looks at the clock."""
@@ -82,6 +83,10 @@ class Serving:
                 if asked.wanted.get(name):
                     said[name] = dict(zip(self.names, row_of, strict=True))
         return self._opening + encoded(said)[1:]
+
+    def logits(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return the raw logits of texts."""
+        return self.classifier.logits(arrow_strings(texts))
 
     def rows(self, texts: list[str], wanted: dict[str, Any]) -> list[bytes]:
         """Return the answer to each text, as ``logitext predict`` writes it."""
