@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from logitext.server import inference, textembeddings
+from logitext.server import apidocs, inference, textembeddings
 from logitext.server.accesslog import AccessLog
 from logitext.server.gate import PREFLIGHT, Gate, check_kind
 from logitext.server.metrics import ROUTES, Metrics
@@ -214,7 +214,9 @@ class App:
             kind = b"text/plain; version=0.0.4; charset=utf-8"
             return lambda: Reply(self.metrics.text().encode(), kind=kind)
         if path == "/openapi.json":
-            return lambda: of_json(document(self.limits))
+            return lambda: of_json(document(self.settings, self.models))
+        if path == "/docs":
+            return lambda: apidocs.reply(document(self.settings, self.models))
         if path == "/models":
             default = {"default": self.models.default}
             return lambda: of_json({"models": [one.card for one in self.models], **default})

@@ -12,7 +12,7 @@ import hmac
 from logitext.server.replies import Headers, Problem
 from logitext.server.settings import Settings, is_loopback
 
-OPEN = ("/", "/health", "/ready", "/openapi.json")
+OPEN = ("/", "/health", "/ready", "/openapi.json", "/docs")
 """Answered without a token: probes, and the page that asks for one. And what the page consists of."""
 
 
@@ -49,7 +49,8 @@ class Gate:
             raise Problem(400, "the request has no Host header")
         name = host.lower()
         if name not in self.hosts:
-            name = name[: name.find(b"]") + 1] if name.startswith(b"[") else name.partition(b":")[0]
+            bracket = name.find(b"]") + 1  # around an address of IPv6, which has colons itself
+            name = name[:bracket] if bracket else name.partition(b":")[0]
         if name not in self.hosts and not is_loopback(name.decode("latin-1")):
             raise Problem(
                 421, f"this server does not answer to the name {_shown(host)}: allow it by --allow-host"
