@@ -353,7 +353,7 @@ WRONG: list[tuple[Any, int, str]] = [
     ({"inputs": [tensor(["a"], [1, 1, 1])]}, 400, "shape"),
     ({"inputs": [tensor(["a"], [-1])]}, 400, "shape"),
     ({"inputs": [tensor(["a"], [True])]}, 400, "shape"),  # type: ignore[list-item]
-    ({"inputs": [tensor(["a"], [1.0])]}, 400, "shape"),  # type: ignore[list-item]
+    ({"inputs": [tensor(["a"], [1.5])]}, 400, "shape"),  # type: ignore[list-item]
     ({"inputs": [tensor(["a"], [])]}, 400, "shape"),
     ({"inputs": [tensor(["a"], [2**63])]}, 400, "elements"),
     ({"inputs": [tensor(["a", "b"], [3])]}, 400, "elements"),

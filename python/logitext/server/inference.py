@@ -19,7 +19,7 @@ from logitext import __version__
 from logitext.logits import argmax
 from logitext.multilabel import decide
 from logitext.server.gate import check_kind
-from logitext.server.questions import check_text, check_texts, kind_of, parsed
+from logitext.server.questions import check_text, check_texts, is_whole, kind_of, parsed
 from logitext.server.replies import Problem, Reply, Stream, encoded, of_json
 from logitext.server.serving import AT_ONCE
 
@@ -212,7 +212,7 @@ def texts_of(tensor: dict[str, Any], limits: Limits) -> list[str]:
     shape, data = tensor.get("shape"), tensor.get("data")
     if (
         type(shape) is not list
-        or not all(type(size) is int and size >= 0 for size in shape)
+        or not all(is_whole(size) and size >= 0 for size in shape)
         or len(shape) not in (1, 2)
         or shape[1:] not in ([], [1])
     ):
@@ -221,7 +221,7 @@ def texts_of(tensor: dict[str, Any], limits: Limits) -> list[str]:
         raise Problem(400, f'"inputs[0].data" must be a list of strings, got {kind_of(data)}')
     if len(data) != shape[0]:
         raise Problem(
-            400, f'"inputs[0].data" has {len(data):,} elements, and by its shape it has {shape[0]:,}'
+            400, f'"inputs[0].data" has {len(data):,} elements, and by its shape it has {shape[0]:,.0f}'
         )
     if len(shape) == 2 and data and all(type(row) is list and len(row) == 1 for row in data):
         data = [row[0] for row in data]

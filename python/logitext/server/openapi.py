@@ -170,8 +170,14 @@ def _parameter(name: str, said: str, example: str) -> Schema:
     }
 
 
+def _model_name(models: Models) -> Schema:
+    found = _parameter("name", "Of a model.", models.default)
+    found["schema"]["enum"] = [one.name for one in models]
+    return found
+
+
 def _models(models: Models) -> dict[str, Schema]:
-    name = _parameter("name", "Of a model.", models.default)
+    name = _model_name(models)
     html = {"description": "The report.", "content": {"text/html": {"schema": {"type": "string"}}}}
     return {
         "/models": {"get": _operation("models", "models", "List the models", _json("Models", "The models."))},
@@ -198,9 +204,9 @@ def _models(models: Models) -> dict[str, Schema]:
 
 
 def _inference(models: Models) -> dict[str, Schema]:
-    default = models.find(None)
-    name = _parameter("name", "Of a model.", default.name)
-    version = _parameter("version", "Of the model: its fingerprint.", default.fingerprint)
+    name = _model_name(models)
+    fingerprint = models.find(None).fingerprint
+    version = _parameter("version", "Of the model: its fingerprint.", fingerprint)
     tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": [TEXT, OTHER]}
     asked = {
         "plain": {"inputs": [tensor]},

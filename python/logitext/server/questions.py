@@ -144,11 +144,16 @@ def _any(value: Any, name: str) -> Any:
 
 
 def _count(value: Any, name: str) -> int:
-    if type(value) is not int:
+    if not is_whole(value):
         raise Problem(400, f'"{name}" must be a whole number, got {kind_of(value)}')
     if value < 1:
         raise Problem(422, f'"{name}" must be at least 1, got {value}')
-    return min(value, 1 << 31)
+    return int(min(value, 1 << 31))
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether JSON's number is a whole one, however it is written: 2.0 is 2."""
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _share(value: Any, name: str) -> float:
