@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from logitext.server import inference, textembeddings
+from logitext.server import apidocs, inference, textembeddings
 from logitext.server.accesslog import AccessLog
 from logitext.server.gate import PREFLIGHT, Gate, check_kind
 from logitext.server.metrics import ROUTES, Metrics
 from logitext.server.openapi import document
 from logitext.server.pages import SECURITY, page, report_page
 from logitext.server.questions import Question, parsed, question
-from logitext.server.replies import NDJSON, Problem, Reply, Stream, of_json
+from logitext.server.replies import NDJSON, Overloaded, Problem, Reply, Stream, of_json
 from logitext.server.serving import Models, Serving, parts_of
 from logitext.server.settings import Settings
 
@@ -80,6 +80,7 @@ class App:
         self.log = log
         self.reload = reload
         self.gate = Gate(settings)
+        self.short = SHORT
         self.draining = False
         self.at_hand = 0
         self.arriving = 0
@@ -213,7 +214,9 @@ class App:
             kind = b"text/plain; version=0.0.4; charset=utf-8"
             return lambda: Reply(self.metrics.text().encode(), kind=kind)
         if path == "/openapi.json":
-            return lambda: of_json(document(self.limits))
+            return lambda: of_json(document(self.settings, self.models))
+        if path == "/docs":
+            return lambda: apidocs.reply(document(self.settings, self.models))
         if path == "/models":
             limits = {"body": self.limits.body, "texts": self.limits.texts, "text": self.limits.text}
             rest = {"default": self.models.default, "limits": limits}
@@ -225,7 +228,7 @@ class App:
             if what == "report":
                 return lambda: report_page(self.models.find(name))
             return None
-        return inference.readable(self.models, path) or page(path)
+        return inference.readable(self, path) or page(path)
 
     def ready(self) -> Reply:
         """Say whether requests are welcome."""
@@ -287,7 +290,7 @@ class App:
             503 if there is too much of it.
         """
         if self.at_hand >= self.limits.concurrent:
-            raise Problem(503, "too many requests at hand: try again in a moment", [(b"retry-after", b"1")])
+            raise Overloaded("too many requests at hand: try again in a moment")
         if time.perf_counter() > request.until:
             raise Problem(
                 503, f"the answer takes longer than {self.limits.seconds:g} s: ask for less at once"

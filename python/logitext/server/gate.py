@@ -12,7 +12,7 @@ import hmac
 from logitext.server.replies import Headers, Problem
 from logitext.server.settings import Settings, is_loopback
 
-OPEN = ("/", "/health", "/ready", "/openapi.json")
+OPEN = ("/", "/health", "/ready", "/openapi.json", "/docs")
 """Answered without a token: probes, and the page that asks for one. And what the page consists of."""
 
 

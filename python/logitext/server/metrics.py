@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator
 
 ROUTES = ("/predict", "/models", "/v2", "/health", "/ready", "/metrics", "/", "other")
-CODES = (200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 500, 503, 0)
+CODES = (200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 424, 429, 431, 500, 503, 0)
 """0 stands for all others."""
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper ends, in seconds."""

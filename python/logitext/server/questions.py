@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +62,10 @@ def question(value: Any, limits: Limits) -> Question:
         check_text(text, "text", limits)
         return Question([text], True)
     for name in value:
-        if name not in _FIELDS:
-            known = ", ".join(_FIELDS)
+        if name not in FIELDS:
+            known = ", ".join(FIELDS)
             raise Problem(400, f"{name[:100]!r} is no field of a request: the fields are {known}")
-    given = {name: _FIELDS[name](found, name) for name, found in value.items() if found is not None}
+    given = {name: FIELDS[name](found, name) for name, found in value.items() if found is not None}
     single = "text" in value
     if single == ("texts" in value):
         raise Problem(400, 'a request has either "text", a string, or "texts", a list of strings')
@@ -143,11 +144,16 @@ def _any(value: Any, name: str) -> Any:
 
 
 def _count(value: Any, name: str) -> int:
-    if type(value) is not int:
+    if not is_whole(value):
         raise Problem(400, f'"{name}" must be a whole number, got {kind_of(value)}')
     if value < 1:
         raise Problem(422, f'"{name}" must be at least 1, got {value}')
-    return min(value, 1 << 31)
+    return int(min(value, 1 << 31))
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether JSON's number is a whole one, however it is written: 2.0 is 2."""
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _share(value: Any, name: str) -> float:
@@ -165,7 +171,7 @@ def _level(value: Any, name: str) -> float:
     return found
 
 
-_FIELDS = {
+FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "text": _any,
     "texts": _any,
     "model": _name,

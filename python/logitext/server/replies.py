@@ -58,6 +58,13 @@ class Problem(Exception):
         return Reply(encoded({"error": self.sentence}), self.status, headers=self.headers)
 
 
+class Overloaded(Problem):
+    """There is too much work just now: the same request may succeed in a moment."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(503, sentence, [(b"retry-after", b"1")])
+
+
 def encoded(value: Any) -> bytes:
     """Return JSON; NumPy's numbers are written with the digits of their own precision."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)

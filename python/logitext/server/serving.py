@@ -98,6 +98,10 @@ class Serving:
         _core.softmax("float32", z, found, self._temperature, False, 1)
         return found
 
+    def logits(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return the raw logits of texts."""
+        return self.classifier.logits(arrow_strings(texts))
+
     def rows(self, texts: list[str], wanted: dict[str, Any]) -> list[bytes]:
         """Return the answer to each text, as ``logitext predict`` writes it."""
         return self.lines(texts, wanted).split(b"\n")[:-1]
