@@ -5,6 +5,9 @@ import { percent, plain, power, ranked, short, sigmoid, worked } from "./logits.
 
 const FIRST = 10;
 
+/** A share as in the founding example; never 0.00 of what is not. */
+const hundredths = (share) => (share > 0 && share < 0.005 ? "<\u00a00.01" : `=\u00a0${share.toFixed(2)}`);
+
 /** A power as people write it: e with its exponent raised. */
 function raised(exponent) {
   return el("span", { class: "power" }, "e", el("sup", { text: exponent }));
@@ -30,7 +33,7 @@ export function drawSoftmax(names, logits, temperature, why) {
   const order = ranked(logits);
   const shown = names.length > FIRST ? order.slice(0, FIRST) : names.map((_, k) => k);
   const lines = shown.map((k) =>
-    line(names[k], raised(rows[k].exponent), rows[k].power, `${rows[k].power} / ${sum} = ${rows[k].share.toFixed(2)}`, k === order[0]),
+    line(names[k], raised(rows[k].exponent), rows[k].power, `${rows[k].power} / ${sum} ${hundredths(rows[k].share)}`, k === order[0]),
   );
   const rest = order.slice(FIRST);
   if (names.length > FIRST) {
@@ -42,7 +45,7 @@ export function drawSoftmax(names, logits, temperature, why) {
         el("th", { scope: "row", text: `the other ${rest.length}` }),
         el("td"),
         el("td"),
-        el("td", { class: "n", text: share.toFixed(2) }),
+        el("td", { class: "n", text: hundredths(share) }),
       ),
     );
   }
@@ -52,7 +55,7 @@ export function drawSoftmax(names, logits, temperature, why) {
     el("th", { scope: "row", text: "sum" }),
     el("td"),
     el("td", { class: "n", text: `= ${sum}` }),
-    el("td", { class: "n", text: "1.00" }),
+    el("td", { class: "n", text: "=\u00a01.00" }),
   );
   refill($("arithmetic-rows"), ...lines, total);
   const best = rows[order[0]];
@@ -71,8 +74,8 @@ export function drawSigmoids(names, logits, temperature, shift, why) {
   const shown = names.length > FIRST ? order.slice(0, FIRST) : names.map((_, k) => k);
   const lines = shown.map((k) => {
     const x = logits[k] / temperature + shift;
-    const own = power(-x);
-    return line(names[k], raised(short(-x)), own, `1 / (1 + ${own}) = ${sigmoid(x).toFixed(2)}`, false);
+    const value = power(-x);
+    return line(names[k], raised(short(-x)), value, `1 / (1 + ${value}) ${hundredths(sigmoid(x))}`, false);
   });
   refill($("arithmetic-rows"), ...lines);
   const moved = shift ? `logit / ${short(temperature)} ${shift < 0 ? "−" : "+"} ${plain(Math.abs(shift))}` : `logit / ${short(temperature)}`;

@@ -38,6 +38,7 @@ function top(explanation, label) {
   if (label === undefined) return [];
   return explanation.ngrams
     .map(({ ngram, contributions }) => ({ ngram, amount: contributions[label] }))
+    .filter(({ amount }) => Math.abs(amount) >= 0.005)
     .sort((a, b) => Math.abs(b.amount) - Math.abs(a.amount))
     .slice(0, 5);
 }
@@ -63,7 +64,7 @@ export function drawCompare(one, other) {
   const [a, b] = [given(one.reply), given(other.reply)];
   const agree = a.length === b.length && a.every((label) => b.includes(label));
   $("compare").classList.toggle("disagree", !agree);
-  $("verdict").textContent = agree ? "They agree" : "They disagree";
+  refill($("verdict"), own(one.card.name), " and ", own(other.card.name), agree ? " agree" : " disagree");
   refill($("halves"), half("one", one), half("other", other));
   const names = [...new Set([...one.card.classes, ...other.card.classes])];
   const share = (name) => Math.max(one.reply.probabilities[name] ?? 0, other.reply.probabilities[name] ?? 0);

@@ -18,7 +18,14 @@ export function el(tag, how = {}, ...children) {
 export const $ = (id) => document.getElementById(id);
 
 /** A label or a text with a direction of its own, which does not reach what is around it. */
-export const own = (text, how = {}) => el("bdi", { dir: "auto", text: visible(text), ...how });
+export function own(text, how = {}) {
+  const made = el("bdi", { dir: "auto", ...how });
+  // Names of classes are often long words_joined_so: they may break after such a sign.
+  visible(text)
+    .split(/(?<=[_/\-.])(?=\w)/)
+    .forEach((part, i) => made.append(...(i ? [document.createElement("wbr"), part] : [part])));
+  return made;
+}
 
 /** Words for screen readers alone. */
 export const said = (text) => el("span", { class: "unseen", text });

@@ -5,7 +5,7 @@ import { plain, rounded, signed } from "./logits.js";
 import { lay, spread } from "./words.js";
 
 const MOST_PARTS = 1200;
-const FIRST = 12;
+const FIRST = 10;
 
 let view = null; // What is drawn: text, card, explanation, laid, name of the class.
 let pinned = null; // The part whose n-grams alone are listed.
@@ -179,10 +179,8 @@ function drawSum() {
       el("span", { text: what }),
     ),
   ]);
-  made.push(
-    el("span", { class: "sign", text: "=" }),
-    el("span", { class: "term total" }, el("b", { text: plain(logit) }), el("span", { text: "logit" })),
-  );
+  const total = el("span", { class: "term total" }, el("b", { text: plain(logit) }), el("span", { text: "logit" }));
+  made.push(el("span", { class: "result-of" }, el("span", { class: "sign", text: "=" }), total));
   refill($("sum"), ...made);
 }
 

@@ -212,16 +212,22 @@ function drawTemperature() {
   const { temperature, card } = state;
   const calibrated = temperature === null;
   $("calibrated").setAttribute("aria-pressed", String(calibrated));
-  const own = card.calibration?.temperature ?? 1;
-  const value = calibrated ? own : temperature;
-  if (calibrated) $("temperature").value = String(Math.log10(own));
-  const exact = !card.calibration || card.calibration.method === "temperature";
-  const words = calibrated ? (exact ? `T = ${plain(value)}, calibrated` : "calibrated class by class") : `T = ${plain(value)}`;
+  const fitted = card.calibration?.temperature ?? 1;
+  const value = calibrated ? fitted : temperature;
+  if (calibrated) $("temperature").value = String(Math.log10(fitted));
+  const method = card.calibration?.method ?? "none";
+  const beside = { none: `T = ${plain(value)}`, temperature: `T = ${plain(value)}, calibrated` };
+  const words = calibrated ? (beside[method] ?? "calibrated") : `T = ${plain(value)}`;
+  $("calibrated").textContent = method === "none" ? "Back to 1" : "Calibrated";
   $("temperature-value").textContent = words;
   $("temperature").setAttribute("aria-valuetext", words);
+  const origin =
+    method === "none"
+      ? "This model is not calibrated: these are the raw logits."
+      : "Probabilities as they held on rows the model had not seen.";
   $("temperature-why").textContent = calibrated
-    ? "Probabilities as they held on rows the model had not seen. Move the slider: shares sharpen or flatten, the decision stays."
-    : value < own
+    ? `${origin} Move the slider: shares sharpen or flatten, the decision stays.`
+    : value < fitted
       ? "Sharper: every difference between logits counts for more. The decision stays."
       : "Flatter: every difference between logits counts for less. The decision stays.";
 }

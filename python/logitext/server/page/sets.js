@@ -38,13 +38,13 @@ export function drawSet(reply, coverage, evidence, fault) {
     labels.length > 60 ? el("li", { class: "quiet", text: `and ${labels.length - 60} more` }) : null,
     labels.length === 0 ? el("li", { class: "label empty", text: "none" }) : null,
   );
-  const certain = evidence.exact ? "" : " That is approximate: the same rows helped to choose how the model was trained.";
+  const about = evidence.exact ? "" : "about ";
   const stale = evidence.stale ? " The model has learned since, so that these rows no longer speak for it." : "";
   const promise =
-    `Of texts like those of the training, ${share} in 100 have their true label in their set; ` +
-    `so it was counted on ${count(evidence.rows, "held-out row")}.`;
-  const empty = ` Here no label fits as well as true labels usually do: at this coverage the text is one that may be left over.`;
-  $("set-why").textContent = fault || promise + (labels.length ? "" : empty) + certain + stale;
+    `Of texts like those of the training, ${about}${share} in 100 have their true label in their set, ` +
+    `as counted on ${count(evidence.rows, "held-out row")}.`;
+  const empty = " Here no label fits as well as true labels usually do; at a higher coverage some may.";
+  $("set-why").textContent = fault || promise + (labels.length ? "" : empty) + stale;
 }
 
 /** Say it if a text is unlike the training text. */
