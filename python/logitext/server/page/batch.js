@@ -193,6 +193,8 @@ function finish(all) {
     (failed ? `, ${failed.toLocaleString("en")} of them not: a column says why.` : ".");
   drawCounts();
   show($("result"), true);
+  // What is new stands at the far end of a wide table.
+  $("preview").scrollLeft = $("preview").scrollWidth;
   if (whole) $("download").focus();
 }
 
