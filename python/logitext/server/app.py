@@ -99,7 +99,7 @@ class App:
         try:
             reply: Reply | Stream
             try:
-                self.gate.check(headers, request.path, scope["scheme"])
+                self.gate.check(headers, request.path)
                 reply = await self.answer(request, route)
             except Problem as problem:
                 reply = problem.reply()
@@ -265,7 +265,7 @@ class App:
         request.texts = asked.texts
         serving = self.models.find(asked.model)
         n = len(asked.texts)
-        if asked.stream or request.headers.get(b"accept") == NDJSON:
+        if asked.stream or NDJSON in request.headers.get(b"accept", b""):
             lines = self.in_parts(request, self._lines(serving, asked))
             headers = [(b"x-logitext-fingerprint", serving.fingerprint.encode())]
             return Stream(lines, headers=headers, texts=n)

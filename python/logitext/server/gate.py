@@ -25,7 +25,7 @@ class Gate:
         self.origins = {origin.lower().rstrip("/").encode() for origin in settings.origins}
         self._seen: set[tuple[bytes, bytes]] = set()
 
-    def check(self, headers: dict[bytes, bytes], path: str, scheme: str = "http") -> None:
+    def check(self, headers: dict[bytes, bytes], path: str) -> None:
         """Check Host, Origin and token.
 
         Raises
@@ -38,7 +38,7 @@ class Gate:
         if (host, origin) not in self._seen:
             self._check_host(host)
             if origin:
-                self._check_origin(origin, host, scheme)
+                self._check_origin(origin, host)
             if len(self._seen) < 1000:
                 self._seen.add((host, origin))
         if self.token is not None and path not in OPEN and not path.startswith("/page/"):
@@ -56,9 +56,10 @@ class Gate:
                 421, f"this server does not answer to the name {_shown(host)}: allow it by --allow-host"
             )
 
-    def _check_origin(self, origin: bytes, host: bytes, scheme: str) -> None:
-        own = scheme.encode() + b"://" + host
-        if origin.lower() not in (own.lower(), *self.origins):
+    def _check_origin(self, origin: bytes, host: bytes) -> None:
+        # A proxy that speaks TLS for us passes on an https origin; the name is what counts.
+        name = host.lower()
+        if origin.lower() not in (b"http://" + name, b"https://" + name, *self.origins):
             raise Problem(403, f"pages of {_shown(origin)} may not ask: allow them by --cors-origin")
 
     def _check_token(self, authorization: bytes) -> None:
