@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitext import _core
 from logitext.answers import answers, class_names, explained
 from logitext.classifier import TextClassifier, load
 from logitext.features import arrow_strings
-from logitext.model import PLAIN
 from logitext.server.questions import Question
 from logitext.server.replies import Problem, encoded
+from logitext.server.single import Single
 from logitext.writing import json_lines
 
 if TYPE_CHECKING:
@@ -48,10 +47,7 @@ class Serving:
         self.labels = classifier.classes_.tolist()
         self.names = class_names(self.labels)
         self.several = classifier.thresholds_ is not None
-        self._layer = self.model.layer()
-        calibrator = self.model.calibrator
-        plain = calibrator is None or calibrator.method_ in PLAIN
-        self._temperature = self.model.temperature if plain else None
+        self._single = Single(self.model)
         said = {"model": name, "fingerprint": self.fingerprint}
         self._opening = encoded(said)[:-1] + b","
 
@@ -76,27 +72,13 @@ class Serving:
             if asked.explain:
                 row = row[:-1] + b',"explanation":' + encoded(self.explain(asked.texts[0])) + b"}"
             return self._opening + row[1:]
-        # The same numbers as `answers` gives, without its tables: they take ten times as long.
-        data = np.frombuffer(asked.texts[0].encode(), np.uint8)
-        z = _core.logits((np.array([0, len(data)]), data), [(self._layer, None)], 1)[0]
-        if not np.isfinite(z).all():
-            raise ValueError("the logits are not finite: the model file is damaged")
-        shares = self._shares(z)[0]
-        decided = int(z[0].argmax())
+        z, shares, decided = self._single(asked.texts[0])
         said: dict[str, Any] = {"label": self.labels[decided], "probability": shares[decided]}
         if asked.wanted:
-            for name, row_of in (("logits", z[0]), ("probabilities", shares)):
+            for name, row_of in (("logits", z), ("probabilities", shares)):
                 if asked.wanted.get(name):
                     said[name] = dict(zip(self.names, row_of, strict=True))
         return self._opening + encoded(said)[1:]
-
-    def _shares(self, z: F32) -> F32:
-        """Calibrated probabilities of one row; the kernel by itself, without looking what it is given."""
-        if self._temperature is None:
-            return self.model.probabilities(z)
-        found = np.empty_like(z)
-        _core.softmax("float32", z, found, self._temperature, False, 1)
-        return found
 
     def logits(self, texts: list[str]) -> NDArray[np.float32]:
         """Return the raw logits of texts."""
