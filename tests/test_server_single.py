@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import logitext as lt
 from logitext.evidence import HeldRows
+from logitext.features import as_texts
 from logitext.model import judged
 from logitext.server.questions import Question
 from logitext.server.serving import Serving
@@ -44,15 +46,13 @@ def test_bits(model: lt.TextClassifier, method: str, monkeypatch: pytest.MonkeyP
     z = rng.normal(size=(2000, classes)).astype(np.float32) * np.linspace(0.2, 3, classes, dtype=np.float32)
     codes = rng.integers(0, classes, 2000).astype(np.uint32)
     real = lt.Calibrator.__init__
-    monkeypatch.setattr(lt.Calibrator, "__init__", lambda self: real(self, method=method))
+    monkeypatch.setattr(lt.Calibrator, "__init__", lambda self, **_: real(self, method=method))
     held = HeldRows(z, codes, np.ones((2000, 2), np.float32))
     made = judged(model.model_, held)
     assert made.calibrator is not None
     assert made.calibrator.method_ == method
     single = Single(made)
     texts = ["", "\0", "日本語 👍", *texts_of(rng, 300)]
-    from logitext.features import as_texts
-
     logits = made.logits(as_texts(texts), 1)
     shares = made.probabilities(logits)
     for row, text in enumerate(texts):
@@ -65,8 +65,6 @@ def test_bits(model: lt.TextClassifier, method: str, monkeypatch: pytest.MonkeyP
 def test_the_reply_is_that_of_the_long_way(model: lt.TextClassifier, tmp_path: Any) -> None:
     model.save(tmp_path / "m.safetensors")
     serving = Serving.read("m", str(tmp_path / "m.safetensors"), 1)
-    import json
-
     for text in ("alpha beta", "", '"quoted"\n'):
         for wanted in ({}, {"logits": True, "probabilities": True}):
             short = json.loads(serving.one(Question([text], True, None, wanted)))
