@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benches.hostile_requests import attack
 
 import logitext as lt
 from serving import JSON_KIND, Refused, Server
@@ -673,3 +674,14 @@ def test_who_goes_away_is_no_error(server: Server) -> None:
             sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             sock.recv(100)
     assert server.get("/health").status == 200
+
+
+def test_hostile_requests(files: Path) -> None:
+    with Server(files / "news.safetensors", "--no-access-log", "--timeout", 5) as server:
+        found = attack(server.host, server.port, 1500, seed=20)
+        assert found.faults == []
+        assert found.slowest < 5
+        assert {"200", "400", "404", "405", "422"} <= set(found.statuses)
+        assert server.post("/predict", {"text": "a"}).status == 200
+    assert server.exit_code == 0
+    assert len(server.stderr.splitlines()) == 2 + server.stderr.count(" is now "), server.stderr
