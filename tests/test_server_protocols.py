@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import logitext as lt
+from logitext.server.replies import Overloaded, Problem
+from logitext.server.textembeddings import theirs
 from serving import JSON_KIND, Server
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -174,6 +176,13 @@ def test_tei_overloaded(files: Path) -> None:
         late = server.post("/predict", body)
     assert (late.status, late.json()["error_type"]) == (424, "Backend")
     assert "ask for less" in late.json()["error"]
+
+
+def test_tei_statuses() -> None:
+    problems = [Overloaded("wait"), Problem(503, "late"), Problem(413, "large"), Problem(422, "odd")]
+    found = [(reply.status, json.loads(reply.body)["error_type"]) for reply in map(theirs, problems)]
+    assert found == [(429, "Overloaded"), (424, "Backend"), (413, "Validation"), (422, "Validation")]
+    assert (b"retry-after", b"1") in theirs(problems[0]).headers
 
 
 # -- Open Inference Protocol ----------------------------------------------------

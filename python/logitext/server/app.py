@@ -17,7 +17,7 @@ from typing import Any
 
 from logitext.server import apidocs, inference, textembeddings
 from logitext.server.accesslog import AccessLog
-from logitext.server.gate import PREFLIGHT, Gate, check_kind
+from logitext.server.gate import PREFLIGHT, Gate, check_kind, only_once
 from logitext.server.metrics import ROUTES, Metrics
 from logitext.server.openapi import document
 from logitext.server.pages import SECURITY, page, report_page
@@ -91,15 +91,15 @@ class App:
         if scope["type"] != "http":
             return
         begin = time.perf_counter()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        request = Request(scope["method"], scope["path"], headers, receive, begin + self.limits.seconds)
+        request = Request(scope["method"], scope["path"], {}, receive, begin + self.limits.seconds)
         route = route_of(request.path)
         self.metrics.begin()
         status, sent = 500, 0
+        reply: Reply | Stream = Reply(b"", status)
         try:
-            reply: Reply | Stream
             try:
-                self.gate.check(headers, request.path)
+                request.headers = only_once(scope["headers"])
+                self.gate.check(request.headers, request.method, request.path)
                 reply = await self.answer(request, route)
             except Problem as problem:
                 reply = problem.reply()
@@ -266,9 +266,13 @@ class App:
         serving = self.models.find(asked.model)
         n = len(asked.texts)
         if asked.stream or NDJSON in request.headers.get(b"accept", b""):
+            if asked.explain:
+                raise Problem(422, '"explain" does not go with an answer in lines')
             lines = self.in_parts(request, self._lines(serving, asked))
+            # What the model cannot give is said before the first line, by the status.
+            first = await anext(lines)
             headers = [(b"x-logitext-fingerprint", serving.fingerprint.encode())]
-            return Stream(lines, headers=headers, texts=n)
+            return Stream(_joined(first, lines), headers=headers, texts=n)
         if asked.single and len(asked.texts[0]) <= SHORT:
             return Reply(serving.one(asked), texts=1)
         if asked.single:
@@ -317,7 +321,9 @@ class App:
         most = self.limits.body
         said = request.headers.get(b"content-length")
         if said is not None and int(said) > most:
-            raise Problem(413, f"the body has {int(said):,} bytes: at most {most:,} are read", _CLOSE)
+            sentence = f"the body has {int(said):,} bytes: at most {most:,} are read"
+            # Who waits to be asked for the body may not send it; what is sent is not looked at.
+            raise Problem(413, sentence, _CLOSE if b"expect" in request.headers else None)
         parts: list[bytes] = []
         try:
             while True:
@@ -328,14 +334,20 @@ class App:
                 request.received += len(part)
                 self.arriving += len(part)
                 if request.received > most:
-                    raise Problem(413, f"the body has more than {most:,} bytes", _CLOSE)
+                    raise Problem(413, f"the body has more than {most:,} bytes")
                 if self.arriving > BODIES * most:
-                    raise Problem(503, "too many bodies on their way: try again in a moment", _CLOSE)
+                    raise Overloaded("too many bodies on their way: try again in a moment")
                 parts.append(part)
                 if not message["more_body"]:
                     return parts[0] if len(parts) == 1 else b"".join(parts)
         finally:
             self.arriving -= request.received
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for part in rest:
+        yield part
 
 
 _CLOSE = [(b"connection", b"close")]

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from logitext.server.pages import SECURITY
 from logitext.server.replies import encoded
+from logitext.server.settings import MOST_HEADER
 
 LINGER = 0.5
 """Seconds an idle connection stays when the server ends: a request may be on its way to it."""
@@ -18,16 +19,44 @@ class Connection(HttpToolsProtocol):
 
     since = 0.0
     draining = False
+    heading = False
+    """Whether a request has begun whose headers are not all there."""
+    ahead = named = 0
+    """Bytes of what precedes its body: as they came, and as the parser told them."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.since = self.loop.time()
 
+    def data_received(self, data: bytes) -> None:
+        more = self.heading
+        super().data_received(data)
+        # A header that does not end is held by the parser, which tells of it when it ends.
+        if more and self.heading and not self.transport.is_closing():
+            self.ahead += len(data)
+            if self.ahead > MOST_HEADER:
+                self.send_400_response("")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.since = self.loop.time()
+        self.heading, self.ahead, self.named = True, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self.named += size
+        if self.named > MOST_HEADER:
+            raise ValueError("the headers are too large")  # The parser makes it its own error.
 
     def on_headers_complete(self) -> None:
+        self.heading = False
         super().on_headers_complete()
         if self.draining and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -45,10 +74,15 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        if not self.transport.is_closing():
+        """Answer what is no HTTP, or too much of it."""
+        if self.transport.is_closing():
+            return
+        if max(self.ahead, self.named) > MOST_HEADER:
+            sentence = f"the headers are too large: at most {MOST_HEADER:,} bytes are read"
+            self.transport.write(_message(b"431 Request Header Fields Too Large", sentence))
+        else:
             self.transport.write(_message(b"400 Bad Request", "this is no request of HTTP/1.1"))
-            self.transport.close()
+        self.transport.close()
 
     def shutdown(self) -> None:
         """End after the next answer, or soon if nothing is asked."""

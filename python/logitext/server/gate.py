@@ -25,8 +25,8 @@ class Gate:
         self.origins = {origin.lower().rstrip("/").encode() for origin in settings.origins}
         self._seen: set[tuple[bytes, bytes]] = set()
 
-    def check(self, headers: dict[bytes, bytes], path: str) -> None:
-        """Check Host, Origin and token.
+    def check(self, headers: dict[bytes, bytes], method: str, path: str) -> None:
+        """Check Host, Origin and token; a browser asks without the token whether a page may ask.
 
         Raises
         ------
@@ -41,7 +41,8 @@ class Gate:
                 self._check_origin(origin, host)
             if len(self._seen) < 1000:
                 self._seen.add((host, origin))
-        if self.token is not None and path not in OPEN and not path.startswith("/page/"):
+        free = path in OPEN or path.startswith("/page/") or (method == "OPTIONS" and self.shared(headers))
+        if self.token is not None and not free:
             self._check_token(headers.get(b"authorization", b""))
 
     def _check_host(self, host: bytes) -> None:
@@ -86,6 +87,26 @@ PREFLIGHT = [
 ]
 
 
+def only_once(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers by name.
+
+    Raises
+    ------
+    Problem
+        400 if one that decides something is there twice: who stands between may have read the other.
+    """
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        names = [name for name, _ in pairs]
+        for name in _DECIDE:
+            if names.count(name) > 1:
+                raise Problem(400, f"the request has two {name.decode().title()} headers")
+    return headers
+
+
+_DECIDE = (b"host", b"origin", b"authorization", b"content-type", b"content-encoding")
+
+
 def check_kind(headers: dict[bytes, bytes]) -> None:
     """Check that a body says it is JSON in UTF-8.
 
@@ -95,7 +116,7 @@ def check_kind(headers: dict[bytes, bytes]) -> None:
         415.
     """
     said = headers.get(b"content-type", b"")
-    if said == b"application/json":
+    if said == b"application/json" and b"content-encoding" not in headers:
         return
     kind, _, rest = said.lower().partition(b";")
     charset = rest.replace(b" ", b"").replace(b'"', b"")

@@ -144,6 +144,8 @@ def run(
     code = 1
     try:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+        # Whoever can reach the port could fill the log with what it says of bytes that are no HTTP.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
