@@ -29,7 +29,7 @@ function choose() {
   const now = card(chosen);
   batchModel(now);
   if (tab === "tab-model") showModel(now);
-  return useModel(now, card($("other").value), begin);
+  return useModel(now, card($("other").value));
 }
 
 /** Ask which models there are, and answer the text that stands there. */
@@ -50,7 +50,7 @@ const open = tabs($("tabs"), (id) => {
   tab = id;
   if (id === "tab-model" && $("model").value) showModel(card($("model").value));
 });
-liveReading();
+liveReading(begin);
 liveBatch();
 $("model").addEventListener("change", choose);
 $("other").addEventListener("change", choose);

@@ -27,7 +27,7 @@ const state = {
 let asked = 0;
 let controller = null;
 let retry = 0;
-let reloaded = () => {};
+let reload = () => {}; // Asks which models there are, and then again for what is typed.
 
 const text = () => $("text").value;
 const several = () => state.card.multilabel;
@@ -59,7 +59,7 @@ async function askOne(card, said, signal, main) {
 
 /** Ask for what is typed now. What was asked before and has not come is dropped. */
 export async function ask() {
-  if (!state.card) return;
+  if (!state.card) return reload();
   clearTimeout(retry);
   const turn = ++asked;
   controller?.abort();
@@ -79,7 +79,7 @@ export async function ask() {
     draw(keep);
     if (other) drawCompare(one, other);
     else noCompare();
-    if (one.reply.fingerprint !== state.card.fingerprint) reloaded();
+    if (one.reply.fingerprint !== state.card.fingerprint) reload();
   } catch (error) {
     if (turn !== asked || error.name === "AbortError") return;
     wrong(error);
@@ -102,13 +102,12 @@ export function wrong(error) {
   document.body.classList.add("stale");
   clearTimeout(retry);
   const passing = error.status === 0 || error.status >= 500;
-  if (error instanceof Fault && passing) retry = setTimeout(state.card ? ask : reloaded, RETRY);
+  if (error instanceof Fault && passing) retry = setTimeout(ask, RETRY);
 }
 
 function again() {
   allowAsking();
-  if (state.card) ask();
-  else reloaded();
+  ask();
 }
 
 function fine() {
@@ -247,8 +246,7 @@ function drawColours(keep) {
 // -- models ---------------------------------------------------------------------
 
 /** Ask another model; or the same, read anew. */
-export function useModel(card, other, onReload) {
-  reloaded = onReload;
+export function useModel(card, other) {
   if (state.card?.name !== card.name) state.chosen = null;
   if (state.card?.fingerprint !== card.fingerprint || state.card?.name !== card.name) {
     noBars();
@@ -263,8 +261,9 @@ export function useModel(card, other, onReload) {
   return ask();
 }
 
-/** Bring the tab to life. */
-export function liveReading() {
+/** Bring the tab to life; `onReload` asks for the models anew. */
+export function liveReading(onReload) {
+  reload = onReload;
   const typed = settled(ask, TYPING);
   $("text").addEventListener("input", () => {
     $("clear").disabled = text() === "";
