@@ -1,12 +1,10 @@
 // Two models on the same text, side by side.
 
+import { given } from "./api.js";
 import { $, el, own, refill, said, show } from "./dom.js";
 import { percent, signed } from "./logits.js";
 
 const FIRST = 10;
-
-/** The labels a reply gives, as a list of names. */
-export const given = (reply) => (reply.labels ?? [reply.label]).map(String);
 
 function half(side, one) {
   const labels = given(one.reply);
@@ -70,9 +68,4 @@ export function drawCompare(one, other) {
   const share = (name) => Math.max(one.reply.probabilities[name] ?? 0, other.reply.probabilities[name] ?? 0);
   const shown = names.length > 6 ? names.sort((x, y) => share(y) - share(x)).slice(0, FIRST) : names;
   refill($("pairs"), ...shown.map((name) => pair(name, one, other)));
-}
-
-/** Only one model is asked. */
-export function noCompare() {
-  show($("compare"), false);
 }

@@ -1,9 +1,8 @@
 // The first tab: a text, asked as it is typed, and everything drawn from the answer.
 
-import { allowAsking, Fault, predict } from "./api.js";
+import { allowAsking, Fault, given, predict } from "./api.js";
 import { drawSigmoids, drawSoftmax } from "./arithmetic.js";
 import { drawBars, liveBars, noBars } from "./bars.js";
-import { drawCompare, given, noCompare } from "./compare.js";
 import { $, el, own, refill, settled, show } from "./dom.js";
 import { percent, plain, sigmoid, softmax } from "./logits.js";
 import { drawNgrams, liveList, liveWords, noNgrams } from "./ngrams.js";
@@ -67,9 +66,10 @@ export async function ask() {
   const { signal } = controller;
   const said = text();
   try {
-    const [one, other] = await Promise.all([
+    const [one, other, compare] = await Promise.all([
       askOne(state.card, said, signal, true),
       state.other ? askOne(state.other, said, signal, false) : null,
+      state.other ? import("./compare.js") : null,
     ]);
     if (turn !== asked) return;
     fine();
@@ -77,8 +77,8 @@ export async function ask() {
     if (!keep) state.patient = state.patient === said ? said : "";
     state.answer = one;
     draw(keep);
-    if (other) drawCompare(one, other);
-    else noCompare();
+    if (other) compare.drawCompare(one, other);
+    else show($("compare"), false);
     if (one.reply.fingerprint !== state.card.fingerprint) reload();
   } catch (error) {
     if (turn !== asked || error.name === "AbortError") return;
