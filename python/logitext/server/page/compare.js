@@ -1,7 +1,7 @@
 // Two models on the same text, side by side.
 
 import { given } from "./api.js";
-import { $, el, own, refill, said, show } from "./dom.js";
+import { $, chip, el, own, refill, said, show } from "./dom.js";
 import { percent, signed } from "./logits.js";
 
 const FIRST = 10;
@@ -24,9 +24,7 @@ function half(side, one) {
       ? el(
           "ul",
           { class: "chips" },
-          ...strongest.map(({ ngram, amount }) =>
-            el("li", { class: `chip ${amount < 0 ? "against" : "for"}` }, own(ngram.replace(/^ | $/g, "·"), { class: "gram" }), " ", el("span", { class: "number", text: signed(amount) })),
-          ),
+          ...strongest.map(({ ngram, amount }) => chip(ngram, signed(amount))),
         )
       : null,
   );
@@ -53,7 +51,8 @@ function pair(name, one, other) {
           el("span", { class: "number", text: percent(share) }),
         );
   const of = (side) => (Object.hasOwn(side.reply.probabilities, name) ? side.reply.probabilities[name] : undefined);
-  return el("li", {}, own(name, { class: "pair-name" }), bar("one", one.card, of(one)), bar("other", other.card, of(other)));
+  const bars = [bar("one", one.card, of(one)), bar("other", other.card, of(other))];
+  return el("li", {}, own(name, { class: "pair-name" }), ...bars);
 }
 
 /** Draw both; each is {card, reply}. */

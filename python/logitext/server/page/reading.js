@@ -13,6 +13,12 @@ const RETRY = 3000;
 /** Of an explanation each n-gram has a number for each class: what is longer is explained on demand. */
 const MOST_NUMBERS = 40000;
 
+const SEVERAL =
+  "This model may give a text several labels, each by a threshold of its own; " +
+  "sets and strangeness are for models of one label a text.";
+const NOTHING_HELD_OUT =
+  "No rows were held out when this model was trained, so that nothing can be promised of its answers.";
+
 const state = {
   card: null,
   other: null,
@@ -129,8 +135,8 @@ function draw(keep) {
   drawDecision(reply, labels);
   drawShares();
   drawColours(keep);
-  if (several()) noSets("This model may give a text several labels, each by a threshold of its own; sets and strangeness are for models of one label a text.");
-  else if (!state.card.evidence) noSets("No rows were held out when this model was trained, so that nothing can be promised of its answers.");
+  if (several()) noSets(SEVERAL);
+  else if (!state.card.evidence) noSets(NOTHING_HELD_OUT);
   else {
     drawSet(reply, state.coverage, state.card.evidence, state.answer.fault);
     drawNovelty(reply.novelty_pvalue);
@@ -193,17 +199,21 @@ function drawArithmetic(names, logits, calibrated) {
   const { card, temperature } = state;
   const method = card.calibration?.method;
   const fitted = temperature ?? card.calibration?.temperature ?? 1;
+  const at = `At temperature ${plain(fitted)}.`;
   if (several()) {
     const shift = temperature === null ? (card.calibration?.shift ?? 0) : 0;
-    drawSigmoids(names, logits, fitted, shift, temperature === null ? "With this model’s calibration." : `At temperature ${plain(fitted)}.`);
+    drawSigmoids(names, logits, fitted, shift, temperature === null ? "With this model’s calibration." : at);
   } else if (temperature !== null || !method || method === "temperature") {
-    const why = temperature === null ? (method ? `At ${plain(fitted)}, the temperature that held-out rows gave.` : "At temperature 1: this model is not calibrated.") : `At temperature ${plain(fitted)}.`;
-    drawSoftmax(names, logits, fitted, why);
+    const found = method
+      ? `At ${plain(fitted)}, the temperature that held-out rows gave.`
+      : "At temperature 1: this model is not calibrated.";
+    drawSoftmax(names, logits, fitted, temperature === null ? found : at);
   } else {
     // Softmax does not see what all logits share, so calibrated ones can be read off the probabilities.
     const most = Math.max(...calibrated);
     const relative = calibrated.map((share) => Math.log(share / most));
-    drawSoftmax(names, relative, 1, "With calibrated logits, each less the largest of them, which changes no share. Move the temperature to see the raw ones.");
+    const why = "With calibrated logits, each less the largest of them, which changes no share.";
+    drawSoftmax(names, relative, 1, `${why} Move the temperature to see the raw ones.`);
   }
 }
 
