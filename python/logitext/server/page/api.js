@@ -1,7 +1,5 @@
 // The server: what is asked of it, and every way that can fail as one sentence.
 
-import { askToken } from "./token.js";
-
 /** Something went wrong; its message is a sentence for people. */
 export class Fault extends Error {
   /** @param {number} status of the reply; 0 if there was none. */
@@ -18,9 +16,12 @@ let declined = false;
 
 /** Ask for the token once, however many requests want it. */
 function wanted(why) {
-  asking ??= askToken(why).finally(() => {
-    asking = null;
-  });
+  // Most servers want none, so that what asks is fetched only now.
+  asking ??= import("./token.js")
+    .then(({ askToken }) => askToken(why))
+    .finally(() => {
+      asking = null;
+    });
   return asking;
 }
 
@@ -96,6 +97,9 @@ export async function text(path) {
 
 /** Half a surrogate pair, as while an emoji is deleted, is not text that can be sent. */
 const whole = (value) => (value.toWellFormed ? value.toWellFormed() : value);
+
+/** The labels a reply gives, as a list of names. */
+export const given = (reply) => (reply.labels ?? [reply.label]).map(String);
 
 /** POST /predict. */
 export function predict(question, signal) {

@@ -32,9 +32,10 @@ export function drawSoftmax(names, logits, temperature, why) {
   const { rows, sum } = worked(logits, temperature);
   const order = ranked(logits);
   const shown = names.length > FIRST ? order.slice(0, FIRST) : names.map((_, k) => k);
-  const lines = shown.map((k) =>
-    line(names[k], raised(rows[k].exponent), rows[k].power, `${rows[k].power} / ${sum} ${hundredths(rows[k].share)}`, k === order[0]),
-  );
+  const lines = shown.map((k) => {
+    const { exponent, power, share } = rows[k];
+    return line(names[k], raised(exponent), power, `${power} / ${sum} ${hundredths(share)}`, k === order[0]);
+  });
   const rest = order.slice(FIRST);
   if (names.length > FIRST) {
     const share = rest.reduce((total, k) => total + rows[k].share, 0);
@@ -62,9 +63,11 @@ export function drawSoftmax(names, logits, temperature, why) {
   $("arithmetic-why").textContent = why;
   refill(
     $("arithmetic-said"),
-    "Each logit becomes a power of e, so that none is negative and differences become ratios. Divided by their sum they are shares: ",
+    "Each logit becomes a power of e, so that none is negative and differences become ratios. ",
+    "Divided by their sum they are shares: ",
     own(names[order[0]]),
-    ` has ${best.power} of ${sum}, which is ${percent(best.share)}. The decision was made before: it is the largest logit.`,
+    ` has ${best.power} of ${sum}, which is ${percent(best.share)}. `,
+    "The decision was made before: it is the largest logit.",
   );
 }
 
@@ -78,10 +81,12 @@ export function drawSigmoids(names, logits, temperature, shift, why) {
     return line(names[k], raised(short(-x)), value, `1 / (1 + ${value}) ${hundredths(sigmoid(x))}`, false);
   });
   refill($("arithmetic-rows"), ...lines);
-  const moved = shift ? `logit / ${short(temperature)} ${shift < 0 ? "−" : "+"} ${plain(Math.abs(shift))}` : `logit / ${short(temperature)}`;
+  const added = shift ? ` ${shift < 0 ? "−" : "+"} ${plain(Math.abs(shift))}` : "";
+  const moved = `logit / ${short(temperature)}${added}`;
   $("arithmetic-why").textContent = why;
   refill(
     $("arithmetic-said"),
-    `Each label is decided by itself. With x = ${moved}, its probability is 1 / (1 + e to the power of −x); it is given where its logit reaches its threshold.`,
+    `Each label is decided by itself. With x = ${moved}, its probability is 1 / (1 + e to the power of −x); `,
+    "it is given where its logit reaches its threshold.",
   );
 }

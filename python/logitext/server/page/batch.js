@@ -41,7 +41,9 @@ export async function takeFile(given) {
   forget();
   tell("");
   try {
-    if (given.size > MOST_BYTES) throw new Fault(`${given.name} is too large for the page: up to 300 MB. Use logitext predict on a terminal.`);
+    if (given.size > MOST_BYTES) {
+      throw new Fault(`${given.name} is over 300 MB, too large for the page: use logitext predict on a terminal.`);
+    }
     const { text, warning } = decoded(await given.arrayBuffer());
     if (text.includes("\0")) throw new Fault(`${given.name} is not text: save the table as CSV first.`);
     const table = parse(text);
@@ -70,7 +72,9 @@ function listColumns() {
 function drawFile() {
   const { name, table, warning } = file;
   const between = { ",": "commas", ";": "semicolons", "\t": "tabs" }[table.delimiter];
-  refill($("file-said"), own(name, { class: "strong" }), `: ${count(body().length, "row")}, ${count(table.rows[0].length, "column")}${table.rows[0].length > 1 ? ` between ${between}` : ""}.`);
+  const width = table.rows[0].length;
+  const size = `: ${count(body().length, "row")}, ${count(width, "column")}${width > 1 ? ` between ${between}` : ""}.`;
+  refill($("file-said"), own(name, { class: "strong" }), size);
   $("file-warning").textContent = warning;
   show($("file-warning"), warning !== "");
   $("start").disabled = body().length === 0;
@@ -107,12 +111,17 @@ function drawPreview() {
         "tr",
         {},
         ...head.map((_, k) => cell(row[k] ?? "", k)),
-        ...(made ? (answers[i] ? made.cells(answers[i]) : made.names.map(() => "")).map((text) => el("td", { class: "new" }, own(text))) : []),
+        ...(made ? cellsOf(made, i) : []).map((text) => el("td", { class: "new" }, own(text))),
       ),
     ),
   );
   const rest = body().length - rows.length;
   $("preview-rest").textContent = rest > 0 ? `and ${count(rest, "more row")}` : "";
+}
+
+/** The new cells of a row, empty as long as it is not answered. */
+function cellsOf(made, i) {
+  return answers[i] ? made.cells(answers[i]) : made.names.map(() => "");
 }
 
 // -- answering ------------------------------------------------------------------
@@ -145,7 +154,8 @@ async function start() {
   } catch (error) {
     if (controller !== mine) return; // Another file was taken.
     if (error.name !== "AbortError") {
-      tell(`${error.message} ${count(answers.length, "row")} of ${texts.length.toLocaleString("en")} are answered and kept: go on when you like.`);
+      const done = `${count(answers.length, "row")} of ${grouped(texts.length)}`;
+      tell(`${error.message} ${done} are answered and kept: go on when you like.`);
     }
   }
   if (controller !== mine) return;
@@ -167,7 +177,7 @@ function busy(is) {
 function progress(all) {
   $("progress").max = all;
   $("progress").value = answers.length;
-  $("progress-said").textContent = `${answers.length.toLocaleString("en")} of ${count(all, "row")}`;
+  $("progress-said").textContent = `${grouped(answers.length)} of ${count(all, "row")}`;
 }
 
 function finish(all) {
@@ -181,16 +191,17 @@ function finish(all) {
   const { rows, delimiter, newline, bom } = file.table;
   const width = Math.max(...rows.map((row) => row.length));
   const padded = (row) => (row.length < width ? [...row, ...new Array(width - row.length).fill("")] : row);
-  const out = body().map((row, i) => [...padded(row), ...(answers[i] ? made.cells(answers[i]) : made.names.map(() => ""))]);
+  const out = body().map((row, i) => [...padded(row), ...cellsOf(made, i)]);
   if (named()) out.unshift([...padded(rows[0]), ...made.names]);
   URL.revokeObjectURL(link);
   link = URL.createObjectURL(new Blob(write(out, { delimiter, newline, bom }), { type: "text/csv;charset=utf-8" }));
   $("download").href = link;
   $("download").download = `${file.name.replace(/\.[^.]*$/, "")}.answers.csv`;
   $("download").textContent = `Download ${$("download").download}`;
-  $("result-said").textContent =
-    (whole ? `${count(all, "row")} answered` : `${answers.length.toLocaleString("en")} of ${count(all, "row")} answered; the others have empty cells`) +
-    (failed ? `, ${failed.toLocaleString("en")} of them not: a column says why.` : ".");
+  const answered = whole
+    ? `${count(all, "row")} answered`
+    : `${grouped(answers.length)} of ${count(all, "row")} answered; the others have empty cells`;
+  $("result-said").textContent = answered + (failed ? `, ${grouped(failed)} of them not: a column says why.` : ".");
   drawCounts();
   show($("result"), true);
   // What is new stands at the far end of a wide table.
@@ -214,7 +225,12 @@ function drawCounts() {
         "li",
         {},
         own(label, { class: "pair-name" }),
-        el("span", { class: "pair-bar one" }, el("i", { "aria-hidden": "true", style: { "--size": (n / answers.length).toFixed(4) } }), el("span", { class: "number", text: `${grouped(n)} · ${percent(n / answers.length)}` })),
+        el(
+          "span",
+          { class: "pair-bar one" },
+          el("i", { "aria-hidden": "true", style: { "--size": (n / answers.length).toFixed(4) } }),
+          el("span", { class: "number", text: `${grouped(n)} · ${percent(n / answers.length)}` }),
+        ),
       ),
     ),
   );
@@ -268,7 +284,12 @@ export function liveBatch() {
     listColumns();
     drawFile();
   });
-  for (const id of ["want-set", "want-novelty"]) $(id).addEventListener("change", () => { forget(); drawPreview(); });
+  for (const id of ["want-set", "want-novelty"]) {
+    $(id).addEventListener("change", () => {
+      forget();
+      drawPreview();
+    });
+  }
   $("start").addEventListener("click", start);
   $("cancel").addEventListener("click", () => {
     controller?.abort();

@@ -1,12 +1,10 @@
 // Two models on the same text, side by side.
 
-import { $, el, own, refill, said, show } from "./dom.js";
+import { given } from "./api.js";
+import { $, chip, el, own, refill, said, show } from "./dom.js";
 import { percent, signed } from "./logits.js";
 
 const FIRST = 10;
-
-/** The labels a reply gives, as a list of names. */
-export const given = (reply) => (reply.labels ?? [reply.label]).map(String);
 
 function half(side, one) {
   const labels = given(one.reply);
@@ -26,9 +24,7 @@ function half(side, one) {
       ? el(
           "ul",
           { class: "chips" },
-          ...strongest.map(({ ngram, amount }) =>
-            el("li", { class: `chip ${amount < 0 ? "against" : "for"}` }, own(ngram.replace(/^ | $/g, "·"), { class: "gram" }), " ", el("span", { class: "number", text: signed(amount) })),
-          ),
+          ...strongest.map(({ ngram, amount }) => chip(ngram, signed(amount))),
         )
       : null,
   );
@@ -55,7 +51,8 @@ function pair(name, one, other) {
           el("span", { class: "number", text: percent(share) }),
         );
   const of = (side) => (Object.hasOwn(side.reply.probabilities, name) ? side.reply.probabilities[name] : undefined);
-  return el("li", {}, own(name, { class: "pair-name" }), bar("one", one.card, of(one)), bar("other", other.card, of(other)));
+  const bars = [bar("one", one.card, of(one)), bar("other", other.card, of(other))];
+  return el("li", {}, own(name, { class: "pair-name" }), ...bars);
 }
 
 /** Draw both; each is {card, reply}. */
@@ -70,9 +67,4 @@ export function drawCompare(one, other) {
   const share = (name) => Math.max(one.reply.probabilities[name] ?? 0, other.reply.probabilities[name] ?? 0);
   const shown = names.length > 6 ? names.sort((x, y) => share(y) - share(x)).slice(0, FIRST) : names;
   refill($("pairs"), ...shown.map((name) => pair(name, one, other)));
-}
-
-/** Only one model is asked. */
-export function noCompare() {
-  show($("compare"), false);
 }

@@ -15,6 +15,17 @@ export function el(tag, how = {}, ...children) {
   return made;
 }
 
+/** An n-gram; the ends of words, which character n-grams have as spaces, are shown as dots. */
+export function gram(ngram) {
+  return own(ngram.replace(/^ | $/g, "·"), { class: "gram" });
+}
+
+/** An n-gram and what it adds, as a chip. */
+export function chip(ngram, amount, kind) {
+  const how = { class: `chip ${amount.startsWith("−") ? "against" : "for"}`, title: kind };
+  return el("li", how, gram(ngram), " ", el("span", { class: "number", text: amount }));
+}
+
 export const $ = (id) => document.getElementById(id);
 
 /** A label or a text with a direction of its own, which does not reach what is around it. */

@@ -1,7 +1,7 @@
 // The third tab: what the model is, how good it was on rows it had not seen, what it goes by.
 
 import { json, text } from "./api.js";
-import { $, count, el, own, refill, show } from "./dom.js";
+import { $, chip, count, el, own, refill, show } from "./dom.js";
 import { grouped, percent, plain, signed } from "./logits.js";
 
 const FIRST = 12;
@@ -18,7 +18,8 @@ const METHODS = {
 };
 
 function fact(what, value, more) {
-  return el("div", { class: "fact" }, el("dt", { text: what }), el("dd", {}, el("b", { text: value }), more ? el("span", { text: more }) : null));
+  const said = el("dd", {}, el("b", { text: value }), more ? el("span", { text: more }) : null);
+  return el("div", { class: "fact" }, el("dt", { text: what }), said);
 }
 
 function facts(card) {
@@ -30,10 +31,13 @@ function facts(card) {
       found.push(fact("Micro F1", plain(held.micro_f1, 3), on));
       found.push(fact("All labels right", percent(held.accuracy), "of the rows"));
     } else found.push(fact("Held-out accuracy", percent(held.accuracy), on));
-    found.push(fact("Log loss", plain(held.log_loss, 3), `nats; ${plain(held.log_loss_uncalibrated, 3)} before calibration`));
+    const before = held.log_loss_uncalibrated;
+    const more = before === undefined ? "nats" : `nats; ${plain(before, 3)} before calibration`;
+    found.push(fact("Log loss", plain(held.log_loss, 3), more));
   }
   found.push(fact("Trained on", grouped(card.rows ?? 0), "rows"));
-  found.push(fact(card.multilabel ? "Labels" : "Classes", grouped(card.classes.length), card.multilabel ? "any number a text" : "one a text"));
+  const [what, each] = card.multilabel ? ["Labels", "any number a text"] : ["Classes", "one a text"];
+  found.push(fact(what, grouped(card.classes.length), each));
   found.push(fact("N-grams", grouped(card.ngrams), ngrams(card.features)));
   return found;
 }
@@ -51,16 +55,22 @@ function calibration(card) {
   if (!map) return "Not calibrated: probabilities are the softmax of the raw logits, and tend to be off.";
   const by = METHODS[map.method] ?? map.method;
   const at = map.method === "temperature" ? `, ${plain(map.temperature, 3)}` : "";
-  const flat = map.method === "temperature" ? (map.temperature < 1 ? " Below 1, it sharpens." : " Above 1, it flattens.") : "";
+  const does = map.temperature < 1 ? " Below 1, it sharpens." : " Above 1, it flattens.";
+  const flat = map.method === "temperature" ? does : "";
   return `Probabilities are calibrated by ${by}${at}, fitted on rows the model had not learned from.${flat}`;
 }
 
 function evidence(card) {
   if (card.multilabel) return "Each label is given from a threshold of its own on.";
-  if (!card.evidence) return "No rows were held out, so that it promises nothing: no label sets, no notice of strange text.";
+  if (!card.evidence) {
+    return "No rows were held out, so that it promises nothing: no label sets, no notice of strange text.";
+  }
   const { rows, exact, stale } = card.evidence;
-  const how = exact ? "exactly: nothing else was fitted on them" : "approximately: they also helped to choose how it was trained";
-  return `Label sets and notices of strange text rest on ${count(rows, "held-out row")}, ${how}.${stale ? " It has learned since, so calibrate it anew." : ""}`;
+  const how = exact
+    ? "exactly: nothing else was fitted on them"
+    : "approximately: they also helped to choose how it was trained";
+  const since = stale ? " It has learned since, so calibrate it anew." : "";
+  return `Label sets and notices of strange text rest on ${count(rows, "held-out row")}, ${how}.${since}`;
 }
 
 function drawCard(card, strongest) {
@@ -79,7 +89,6 @@ function drawStrongest(card, strongest) {
   const wanted = $("strongest-find").value.trim().toLowerCase();
   const matching = wanted ? names.filter((name) => name.toLowerCase().includes(wanted)) : names;
   const shown = all ? matching : matching.slice(0, FIRST);
-  const most = Math.max(1e-9, ...names.flatMap((name) => strongest[name].map(([, , amount]) => Math.abs(amount))));
   refill(
     $("by-class"),
     ...shown.map((name) =>
@@ -91,13 +100,7 @@ function drawStrongest(card, strongest) {
           "ul",
           { class: "chips" },
           ...strongest[name].map(([ngram, block, amount]) =>
-            el(
-              "li",
-              { class: `chip ${amount < 0 ? "against" : "for"}`, style: { "--weight": (Math.abs(amount) / most).toFixed(3) }, title: block === "words" ? "word" : "characters" },
-              own(block === "chars" ? ngram.replace(/^ | $/g, "·") : ngram, { class: "gram" }),
-              " ",
-              el("span", { class: "number", text: signed(amount) }),
-            ),
+            chip(ngram, signed(amount), block === "words" ? "word" : "characters"),
           ),
           strongest[name].length ? null : el("li", { class: "quiet", text: "none" }),
         ),

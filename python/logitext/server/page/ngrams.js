@@ -1,6 +1,6 @@
 // What each word and each n-gram adds to one class: the text in colours, the sum, the strongest.
 
-import { $, count, el, own, refill, show, visible } from "./dom.js";
+import { $, count, el, gram, own, refill, show, visible } from "./dom.js";
 import { plain, rounded, signed } from "./logits.js";
 import { lay, spread } from "./words.js";
 
@@ -10,12 +10,6 @@ const FIRST = 10;
 let view = null; // What is drawn: text, card, explanation, laid, name of the class.
 let pinned = null; // The part whose n-grams alone are listed.
 let all = false; // Whether all n-grams are listed.
-
-/** A space at the end of a word, made visible; within words it is the gap between two. */
-function spelled(ngram, block) {
-  const name = own(block === "chars" ? ngram.replace(/^ | $/g, "·") : ngram, { class: "gram" });
-  return name;
-}
 
 /** Draw it for one class. `keep`: the text is the same, so what was chosen in it stays chosen. */
 export function drawNgrams(text, card, explanation, name, keep) {
@@ -201,9 +195,13 @@ function drawList() {
     return el(
       "li",
       { class: amount < 0 ? "against" : "for" },
-      spelled(ngram, block),
+      gram(ngram),
       el("span", { class: "kind", text: block === "words" ? "word" : "characters" }),
-      el("span", { class: "two-sided", "aria-hidden": "true", style: { "--size": (Math.abs(amount) / most).toFixed(4) } }),
+      el("span", {
+        class: "two-sided",
+        "aria-hidden": "true",
+        style: { "--size": (Math.abs(amount) / most).toFixed(4) },
+      }),
       el("span", { class: "number", text: signed(amount, 3) }),
     );
   });
@@ -230,7 +228,7 @@ function drawUnknown() {
   $("unknown-count").textContent = `${count(unknown.length, "n-gram")} the model has not met`;
   refill(
     $("unknown"),
-    ...shown.map((ngram) => el("li", {}, own(ngram.replace(/^ | $/g, "·"), { class: "gram" }))),
+    ...shown.map((ngram) => el("li", {}, gram(ngram))),
     unknown.length > shown.length
       ? el("li", { class: "quiet", text: `and ${(unknown.length - shown.length).toLocaleString("en")} more` })
       : null,

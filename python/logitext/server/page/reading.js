@@ -1,9 +1,8 @@
 // The first tab: a text, asked as it is typed, and everything drawn from the answer.
 
-import { allowAsking, Fault, predict } from "./api.js";
+import { allowAsking, Fault, given, predict } from "./api.js";
 import { drawSigmoids, drawSoftmax } from "./arithmetic.js";
 import { drawBars, liveBars, noBars } from "./bars.js";
-import { drawCompare, given, noCompare } from "./compare.js";
 import { $, el, own, refill, settled, show } from "./dom.js";
 import { percent, plain, sigmoid, softmax } from "./logits.js";
 import { drawNgrams, liveList, liveWords, noNgrams } from "./ngrams.js";
@@ -13,6 +12,12 @@ const TYPING = 60; // Milliseconds without a key before the text is asked.
 const RETRY = 3000;
 /** Of an explanation each n-gram has a number for each class: what is longer is explained on demand. */
 const MOST_NUMBERS = 40000;
+
+const SEVERAL =
+  "This model may give a text several labels, each by a threshold of its own; " +
+  "sets and strangeness are for models of one label a text.";
+const NOTHING_HELD_OUT =
+  "No rows were held out when this model was trained, so that nothing can be promised of its answers.";
 
 const state = {
   card: null,
@@ -27,7 +32,7 @@ const state = {
 let asked = 0;
 let controller = null;
 let retry = 0;
-let reloaded = () => {};
+let reload = () => {}; // Asks which models there are, and then again for what is typed.
 
 const text = () => $("text").value;
 const several = () => state.card.multilabel;
@@ -59,7 +64,7 @@ async function askOne(card, said, signal, main) {
 
 /** Ask for what is typed now. What was asked before and has not come is dropped. */
 export async function ask() {
-  if (!state.card) return;
+  if (!state.card) return reload();
   clearTimeout(retry);
   const turn = ++asked;
   controller?.abort();
@@ -67,9 +72,10 @@ export async function ask() {
   const { signal } = controller;
   const said = text();
   try {
-    const [one, other] = await Promise.all([
+    const [one, other, compare] = await Promise.all([
       askOne(state.card, said, signal, true),
       state.other ? askOne(state.other, said, signal, false) : null,
+      state.other ? import("./compare.js") : null,
     ]);
     if (turn !== asked) return;
     fine();
@@ -77,9 +83,9 @@ export async function ask() {
     if (!keep) state.patient = state.patient === said ? said : "";
     state.answer = one;
     draw(keep);
-    if (other) drawCompare(one, other);
-    else noCompare();
-    if (one.reply.fingerprint !== state.card.fingerprint) reloaded();
+    if (other) compare.drawCompare(one, other);
+    else show($("compare"), false);
+    if (one.reply.fingerprint !== state.card.fingerprint) reload();
   } catch (error) {
     if (turn !== asked || error.name === "AbortError") return;
     wrong(error);
@@ -102,13 +108,12 @@ export function wrong(error) {
   document.body.classList.add("stale");
   clearTimeout(retry);
   const passing = error.status === 0 || error.status >= 500;
-  if (error instanceof Fault && passing) retry = setTimeout(state.card ? ask : reloaded, RETRY);
+  if (error instanceof Fault && passing) retry = setTimeout(ask, RETRY);
 }
 
 function again() {
   allowAsking();
-  if (state.card) ask();
-  else reloaded();
+  ask();
 }
 
 function fine() {
@@ -130,8 +135,8 @@ function draw(keep) {
   drawDecision(reply, labels);
   drawShares();
   drawColours(keep);
-  if (several()) noSets("This model may give a text several labels, each by a threshold of its own; sets and strangeness are for models of one label a text.");
-  else if (!state.card.evidence) noSets("No rows were held out when this model was trained, so that nothing can be promised of its answers.");
+  if (several()) noSets(SEVERAL);
+  else if (!state.card.evidence) noSets(NOTHING_HELD_OUT);
   else {
     drawSet(reply, state.coverage, state.card.evidence, state.answer.fault);
     drawNovelty(reply.novelty_pvalue);
@@ -194,17 +199,21 @@ function drawArithmetic(names, logits, calibrated) {
   const { card, temperature } = state;
   const method = card.calibration?.method;
   const fitted = temperature ?? card.calibration?.temperature ?? 1;
+  const at = `At temperature ${plain(fitted)}.`;
   if (several()) {
     const shift = temperature === null ? (card.calibration?.shift ?? 0) : 0;
-    drawSigmoids(names, logits, fitted, shift, temperature === null ? "With this model’s calibration." : `At temperature ${plain(fitted)}.`);
+    drawSigmoids(names, logits, fitted, shift, temperature === null ? "With this model’s calibration." : at);
   } else if (temperature !== null || !method || method === "temperature") {
-    const why = temperature === null ? (method ? `At ${plain(fitted)}, the temperature that held-out rows gave.` : "At temperature 1: this model is not calibrated.") : `At temperature ${plain(fitted)}.`;
-    drawSoftmax(names, logits, fitted, why);
+    const found = method
+      ? `At ${plain(fitted)}, the temperature that held-out rows gave.`
+      : "At temperature 1: this model is not calibrated.";
+    drawSoftmax(names, logits, fitted, temperature === null ? found : at);
   } else {
     // Softmax does not see what all logits share, so calibrated ones can be read off the probabilities.
     const most = Math.max(...calibrated);
     const relative = calibrated.map((share) => Math.log(share / most));
-    drawSoftmax(names, relative, 1, "With calibrated logits, each less the largest of them, which changes no share. Move the temperature to see the raw ones.");
+    const why = "With calibrated logits, each less the largest of them, which changes no share.";
+    drawSoftmax(names, relative, 1, `${why} Move the temperature to see the raw ones.`);
   }
 }
 
@@ -247,8 +256,7 @@ function drawColours(keep) {
 // -- models ---------------------------------------------------------------------
 
 /** Ask another model; or the same, read anew. */
-export function useModel(card, other, onReload) {
-  reloaded = onReload;
+export function useModel(card, other) {
   if (state.card?.name !== card.name) state.chosen = null;
   if (state.card?.fingerprint !== card.fingerprint || state.card?.name !== card.name) {
     noBars();
@@ -263,8 +271,9 @@ export function useModel(card, other, onReload) {
   return ask();
 }
 
-/** Bring the tab to life. */
-export function liveReading() {
+/** Bring the tab to life; `onReload` asks for the models anew. */
+export function liveReading(onReload) {
+  reload = onReload;
   const typed = settled(ask, TYPING);
   $("text").addEventListener("input", () => {
     $("clear").disabled = text() === "";

@@ -34,7 +34,10 @@ export function drawSet(reply, coverage, evidence, fault) {
   show($("set"), !fault);
   refill(
     $("set"),
-    ...labels.slice(0, 60).map((label) => el("li", { class: label === String(reply.label) ? "label decided" : "label" }, own(label))),
+    ...labels.slice(0, 60).map((label) => {
+      const decided = label === String(reply.label);
+      return el("li", { class: decided ? "label decided" : "label" }, own(label));
+    }),
     labels.length > 60 ? el("li", { class: "quiet", text: `and ${labels.length - 60} more` }) : null,
     labels.length === 0 ? el("li", { class: "label empty", text: "none" }) : null,
   );
@@ -47,11 +50,15 @@ export function drawSet(reply, coverage, evidence, fault) {
   $("set-why").textContent = fault || promise + (labels.length ? "" : empty) + stale;
 }
 
+function often(pvalue) {
+  if (pvalue < 0.001) return "fewer than one in 1,000";
+  return pvalue < 0.0095 ? `about ${grouped(pvalue * 1000)} in 1,000` : `about ${grouped(pvalue * 100)} in 100`;
+}
+
 /** Say it if a text is unlike the training text. */
 export function drawNovelty(pvalue) {
   const unlike = pvalue !== undefined && pvalue !== null && pvalue <= UNLIKE;
   show($("unlike"), unlike);
   if (!unlike) return;
-  const often = pvalue < 0.001 ? "fewer than one in 1,000" : pvalue < 0.0095 ? `about ${grouped(Math.max(1, pvalue * 1000))} in 1,000` : `about ${Math.round(pvalue * 100)} in 100`;
-  $("unlike-how").textContent = `Of texts like those, ${often} would look as strange. Take the answer with care.`;
+  $("unlike-how").textContent = `Of texts like those, ${often(pvalue)} would look as strange. Take the answer with care.`;
 }

@@ -3,8 +3,8 @@
 // counted apart. No page in here.
 
 // Scripts written without spaces: each character is a token, a run of them one word for characters.
-const UNSPACED =
-  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]\p{M}*|[\p{Script=Katakana}ー]+/u;
+const SCRIPTS = ["Han", "Hiragana", "Thai", "Lao", "Khmer", "Myanmar"].map((name) => `\\p{Script=${name}}`);
+const UNSPACED = new RegExp(`[${SCRIPTS.join("")}]\\p{M}*|[\\p{Script=Katakana}ー]+`, "u");
 const PARTS = new RegExp(`${UNSPACED.source}|[\\t-\\r ]+|(?:(?!${UNSPACED.source})[^\\t-\\r ])+`, "gu");
 const INVISIBLE = /[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\u061c]/g;
 
@@ -18,7 +18,8 @@ function pieces(run) {
 
 /** How the library spells a token: no invisible marks, NFC, small letters. */
 export function folded(text) {
-  return text.replace(INVISIBLE, "").normalize("NFC").toLowerCase().replaceAll("ß", "ss").replaceAll("ς", "σ").normalize("NFC");
+  const small = text.replace(INVISIBLE, "").normalize("NFC").toLowerCase();
+  return small.replaceAll("ß", "ss").replaceAll("ς", "σ").normalize("NFC");
 }
 
 /**
