@@ -67,7 +67,7 @@ ERRORS = {
     "403": "A web page of another origin asks, and was not allowed to.",
     "404": "There is no such model, version or report.",
     "408": "The request did not arrive in time.",
-    "413": "The body, a text or the number of texts is too large.",
+    "413": "The body, a text, the number of texts or the answer is too large.",
     "415": "The body is not said to be JSON in UTF-8, or is compressed.",
     "421": "The request is for a host that is not this server's.",
     "422": "A value is out of its range, or the model cannot give what is asked.",
