@@ -148,7 +148,7 @@ def mutated(value: Any, dice: random.Random, depth: int = 0) -> Any:
     if isinstance(value, list) and value:
         at = dice.randrange(len(value))
         changed = mutated(value[at], dice, depth + 1)
-        if dice.random() < 0.2:
+        if dice.random() < 0.2 and len(json.dumps(value)) < 2000:
             return value * dice.choice((2, 50, 3000))
         return [*value[:at], changed, *value[at + dice.choice((0, 1, 1)) :]]
     return [value] * dice.choice((1, 2, 1001)) if dice.random() < 0.3 else dice.choice(ATOMS)
@@ -302,7 +302,8 @@ def main() -> int:
         finally:
             server.terminate()
             server.wait(30)
-        print("the server said:", said.read_text(), sep="\n", end="")
+        for sentence, times in Counter(said.read_text().splitlines()).items():
+            print(f"{times:>8,} times the server said: {sentence}")
     return code
 
 

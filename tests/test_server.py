@@ -15,7 +15,9 @@ import pytest
 from benches.hostile_requests import attack
 
 import logitext as lt
-from serving import JSON_KIND, Refused, Server
+from logitext.server.replies import Problem
+from logitext.server.serving import Serving
+from serving import JSON_KIND, Answer, Refused, Server
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TOKEN = "a-token-of-the-tests"
@@ -242,6 +244,21 @@ def test_a_question_of_another_shape(server: Server, body: Any, status: int, sai
         assert found.status in (200, 422)  # An empty set may be all there is.
         return
     refused(found, status, said)
+
+
+def test_answers_too_large_to_hold(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = Serving.read("news", str(files / "news.safetensors"), 1)
+    monkeypatch.setattr("logitext.server.serving.MOST_NUMBERS", 1000)
+    k = len(serving.names)
+    serving.check_size(10**9, {})
+    serving.check_size(1000 // k, {"logits": True})
+    for texts, wanted in ((1000 // k + 1, {"probabilities": True}), (501, {"top_k": 2})):
+        with pytest.raises(Problem, match="ask in parts") as caught:
+            serving.check_size(texts, wanted)
+        assert caught.value.status == 413
+    assert list(serving.explained(["The minister"]))
+    with pytest.raises(Problem, match="shorter texts"):
+        list(serving.explained(["The minister resigned after the vote"] * 100))
 
 
 def test_lines_do_not_explain(server: Server) -> None:
@@ -581,6 +598,11 @@ def test_the_log_has_no_texts(files: Path) -> None:
     assert server.stdout == ""
 
 
+def settled(found: Answer) -> Answer | None:
+    """Metrics, once only the request for them is at hand."""
+    return found if b"\nlogitext_requests_at_hand 1\n" in found.body else None
+
+
 def test_metrics_count_right(files: Path) -> None:
     with Server(files / "news.safetensors", "--workers", 2) as server:
         for _ in range(5):
@@ -591,7 +613,8 @@ def test_metrics_count_right(files: Path) -> None:
         server.get("/nothing")
         server.get("/v2/models/news")
         server.post("/models/news/reload", None)
-        found = server.get("/metrics")
+        # A worker counts a request once it has answered: another one may be asked before.
+        found = server.wait_for(lambda: settled(server.get("/metrics")))
     assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = [line for line in found.body.decode().splitlines() if not line.startswith("#")]
     values = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+from logitext.server.openapi import ANYWHERE
 from logitext.server.replies import Headers, Reply
 
 Schema = dict[str, Any]
@@ -16,11 +17,12 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 3rem } h3 { margin: 2rem 0 .3rem }
 code, pre { font: 14px/1.45 ui-monospace, monospace }
-pre { overflow-x: auto; padding: .6rem .8rem; border: 1px solid #8886; border-radius: 6px; margin: .4rem 0 }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+pre { padding: .6rem .8rem; border: 1px solid #8886; border-radius: 6px; margin: .4rem 0 }
 table { border-collapse: collapse; width: 100% }
 td { vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #8884 }
 td:first-child { white-space: nowrap }
-nav ul { columns: 16rem; padding-left: 1.2rem }
+nav ul { columns: 24rem; padding-left: 1.2rem }
 .method { font-size: .8em; padding: 0 .4em; border: 1px solid #8888; border-radius: 4px; margin-right: .4em }
 .kind { opacity: .75 }
 """
@@ -71,6 +73,11 @@ def _page(document: Schema) -> Iterator[str]:
         for path, method, operation, parameters in operations:
             if tag["name"] in operation["tags"]:
                 yield from _operation(path, method, operation, parameters, document)
+    yield "<h2>Errors of any request</h2>"
+    shared = document["components"]["responses"]
+    yield from _table(
+        [(status, "", shared[status]["description"]) for status in ANYWHERE if status in shared]
+    )
     yield "<h2>Shapes</h2>"
     for name, schema in document["components"]["schemas"].items():
         yield f'<h3 id="{name}">{name}</h3><p>{_prose(schema.get("description", ""))}</p>'
@@ -91,11 +98,12 @@ def _operation(
         content = operation["requestBody"]["content"]["application/json"]
         yield f"<p>Body: {_kind(content['schema'])}.</p>"
         for title, example in content["examples"].items():
-            yield f"<pre>{escape(json.dumps(example['value'], ensure_ascii=False))}</pre>" + (
-                f'<p class="kind">{escape(title)}</p>'
-            )
+            yield f'<p class="kind">{escape(title)}:</p>'
+            yield f"<pre>{escape(json.dumps(example['value'], ensure_ascii=False))}</pre>"
     rows = []
     for status, response in operation["responses"].items():
+        if status in ANYWHERE and "$ref" in response:
+            continue
         if "$ref" in response:
             response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
         kinds = [

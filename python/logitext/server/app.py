@@ -273,6 +273,7 @@ class App:
             first = await anext(lines)
             headers = [(b"x-logitext-fingerprint", serving.fingerprint.encode())]
             return Stream(_joined(first, lines), headers=headers, texts=n)
+        serving.check_size(n, asked.wanted)
         if asked.single and len(asked.texts[0]) <= SHORT:
             return Reply(serving.one(asked), texts=1)
         if asked.single:

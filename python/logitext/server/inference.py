@@ -136,38 +136,49 @@ async def infer(app: App, request: Request, name: str, version: str | None) -> R
     serving = found(app.models, name, version)
     asked = question(value, serving, app.limits)
     texts = request.texts = asked.texts
+    serving.check_size(len(texts), {name: True for name in asked.outputs if name in PER_CLASS})
     if len(texts) == 1 and len(texts[0]) <= app.short:
-        return Reply(answer(serving, asked, serving.logits(texts)), texts=1)
-    parts: list[NDArray[np.float32]] = []
+        return Reply(answer(serving, asked, [tensors(serving, asked, texts)]), texts=1)
+    parts: list[list[NDArray[Any]]] = []
     for begin in range(0, len(texts), AT_ONCE):
         part = texts[begin : begin + AT_ONCE]
-        parts.append(await app.elsewhere(request, partial(serving.logits, part)))
-    body = await app.elsewhere(request, lambda: answer(serving, asked, np.concatenate(parts)))
+        parts.append(await app.elsewhere(request, partial(tensors, serving, asked, part)))
+    body = await app.elsewhere(request, partial(answer, serving, asked, parts))
     return Reply(body, texts=len(texts))
 
 
-def answer(serving: Serving, asked: Asked, z: NDArray[np.float32]) -> bytes:
-    """Return the response to logits, as JSON."""
-    shares = serving.model.probabilities(z)
-    tensors = []
+def tensors(serving: Serving, asked: Asked, texts: list[str]) -> list[NDArray[Any]]:
+    """Return the output tensors of some texts; of labels their numbers."""
+    z = serving.logits(texts)
+    shares, decided = serving.model.probabilities(z), argmax(z)
+    found: list[NDArray[Any]] = []
     for name in asked.outputs:
-        data: Any
         if name == "label":
-            data = [serving.names[at] for at in argmax(z).tolist()]
+            found.append(decided)
         elif name == "probability":
-            data = shares[np.arange(len(z)), argmax(z)]
+            found.append(shares[np.arange(len(z)), decided])
         elif name == "labels":
             assert serving.classifier.thresholds_ is not None
-            data = np.zeros(z.shape, bool)
-            data.reshape(-1)[decide(z, serving.classifier.thresholds_).at] = True
-            data = data.reshape(-1)
+            given = np.zeros(z.shape, bool)
+            given.reshape(-1)[decide(z, serving.classifier.thresholds_).at] = True
+            found.append(given)
         else:
-            data = np.ascontiguousarray(shares if name == "probabilities" else z).reshape(-1)
-        shape = list(z.shape) if name in PER_CLASS else [len(z)]
+            found.append(shares if name == "probabilities" else z)
+    return found
+
+
+def answer(serving: Serving, asked: Asked, parts: list[list[NDArray[Any]]]) -> bytes:
+    """Return the response as JSON, from the tensors of its parts."""
+    outputs = []
+    for name, column in zip(asked.outputs, zip(*parts, strict=True), strict=True):
+        whole = np.concatenate(column)
+        data: Any = np.ascontiguousarray(whole).reshape(-1)
+        if name == "label":
+            data = [serving.names[at] for at in whole.tolist()]
         kind = outputs_of(serving)[name]
-        tensors.append({"name": name, "datatype": kind, "shape": shape, "data": data})
+        outputs.append({"name": name, "datatype": kind, "shape": list(whole.shape), "data": data})
     said = {"model_name": serving.name, "model_version": serving.fingerprint}
-    return encoded({**said, **asked.echoed, "outputs": tensors})
+    return encoded({**said, **asked.echoed, "outputs": outputs})
 
 
 def question(value: Any, serving: Serving, limits: Limits) -> Asked:

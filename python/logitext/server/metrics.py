@@ -50,7 +50,6 @@ class Metrics:
     def end(self, route: str, status: int, seconds: float, texts: int, received: int) -> None:
         """Count a request as answered."""
         counts, first, place = self._counts, self._first, _ROUTE[route]
-        counts[first + _AT_HAND] -= 1
         counts[first + place * len(CODES) + _CODE.get(status, len(CODES) - 1)] += 1
         times = first + _OF_CODES + place * (len(BUCKETS) + 2)
         bucket = 0
@@ -60,6 +59,8 @@ class Metrics:
         counts[times + len(BUCKETS) + 1] += seconds
         counts[first + _TEXTS] += texts
         counts[first + _BYTES] += received
+        # Last: who sees no other request at hand sees all of them counted.
+        counts[first + _AT_HAND] -= 1
 
     def count(self, what: int) -> None:
         """Count one of `RESTARTS`, `RELOADS`, `REFUSED`."""

@@ -66,15 +66,18 @@ ERRORS = {
     "401": "No token, or a wrong one.",
     "403": "A web page of another origin asks, and was not allowed to.",
     "404": "There is no such model, version or report.",
-    "413": "The body, a text or the number of texts is too large.",
+    "408": "The request did not arrive in time.",
+    "413": "The body, a text, the number of texts or the answer is too large.",
     "415": "The body is not said to be JSON in UTF-8, or is compressed.",
     "421": "The request is for a host that is not this server's.",
     "422": "A value is out of its range, or the model cannot give what is asked.",
     "424": "Of a request with `inputs`: the answer could not be made in time.",
     "429": "Of a request with `inputs`: too much is asked at once; try again in a moment.",
+    "431": "The headers are too large.",
     "503": "Too much is asked at once, the answer takes too long, or the server is ending.",
 }
-ANYWHERE = "400 401 403 421"
+ANYWHERE = ("400", "401", "403", "408", "421", "431")
+"""What any request may get; without a token to bear, not 401."""
 
 
 def _error(said: str) -> Schema:
@@ -101,7 +104,7 @@ def _body(name: str, examples: dict[str, Any]) -> Schema:
 def _operation(
     tag: str, name: str, summary: str, good: Schema, errors: str = "", *, open_: bool = False, **more: Any
 ) -> Schema:
-    codes = sorted({*ANYWHERE.split(), *errors.split()} - ({"401"} if open_ else set()))
+    codes = sorted({*ANYWHERE, *errors.split()} - ({"401"} if open_ else set()))
     responses = {code: {"$ref": f"#/components/responses/{code}"} for code in codes}
     free: Schema = {"security": []} if open_ else {}
     return {
@@ -130,7 +133,11 @@ def _prediction() -> dict[str, Schema]:
         "text-embeddings-inference, batch": [_SCORES],
     }
     good = _json("Answer Answers Scores ScoresOfBatch", "The answer, in the shape of the question.", answered)
-    lines = {"type": "string", "description": "A Row as JSON, and a line feed, for each text."}
+    lines = {
+        "type": "string",
+        "description": "A Row as JSON, and a line feed, for each text; an Error in place of the rest "
+        "if it cannot be made in time.",
+    }
     good["content"]["application/x-ndjson"] = {
         "schema": lines,
         "examples": {"streamed": {"value": '{"label": "Technology", "probability": 0.98}\n'}},

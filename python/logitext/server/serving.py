@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 AT_ONCE, LONGEST = 1000, 1 << 20
 """Texts of a batch between looks at the clock, and characters of such."""
+
+
+MOST_NUMBERS = 5_000_000
+"""In an answer that is held as a whole: about 100 MB of JSON. In lines there may be more."""
 
 
 class Serving:
@@ -70,7 +74,7 @@ class Serving:
         if asked.explain or self.several or asked.wanted.keys() - {"logits", "probabilities"}:
             (row,) = self.rows(asked.texts, asked.wanted)
             if asked.explain:
-                row = row[:-1] + b',"explanation":' + encoded(self.explain(asked.texts[0])) + b"}"
+                row = row[:-1] + b',"explanation":' + next(self.explained(asked.texts)) + b"}"
             return self._opening + row[1:]
         z, shares, decided = self._single(asked.texts[0])
         said: dict[str, Any] = {"label": self.labels[decided], "probability": shares[decided]}
@@ -109,8 +113,7 @@ class Serving:
         for number, texts in enumerate(parts_of(asked.texts)):
             lines = self.lines(texts, asked.wanted)
             if asked.explain:
-                explained = [encoded(self.explain(text)) for text in texts]
-                rows = zip(lines.split(b"\n"), explained, strict=False)
+                rows = zip(lines.split(b"\n"), self.explained(texts), strict=False)
                 joined = b",".join(row[:-1] + b',"explanation":' + more + b"}" for row, more in rows)
             else:
                 # A line feed within a string is escaped: these are the ends of rows.
@@ -118,9 +121,40 @@ class Serving:
             yield b"," + joined if number else joined
         yield b"]}"
 
-    def explain(self, text: str) -> dict[str, Any]:
-        """Return what each n-gram of a text adds to each logit, as ``logitext explain --json`` does."""
-        return explained(self.classifier, self.classifier.explain(text))
+    def explained(self, texts: list[str]) -> Iterator[bytes]:
+        """Return what each n-gram of each text adds to each logit, as ``logitext explain --json`` does.
+
+        Raises
+        ------
+        Problem
+            413 if it is too much for one answer.
+        """
+        numbers = 0
+        for text in texts:
+            found = self.classifier.explain(text)
+            numbers += len(found.ngrams) * len(self.names)
+            if numbers > MOST_NUMBERS:
+                raise Problem(
+                    413,
+                    f"the explanation would have more than {MOST_NUMBERS:,} numbers: ask for shorter texts",
+                )
+            yield encoded(explained(self.classifier, found))
+
+    def check_size(self, texts: int, wanted: Mapping[str, Any]) -> None:
+        """Check that an answer that is held as a whole is not too large.
+
+        Raises
+        ------
+        Problem
+            413.
+        """
+        k = len(self.names)
+        each = k * sum(bool(wanted.get(name)) for name in ("logits", "probabilities", "labels"))
+        each += min(wanted.get("top_k", 0), k)
+        if texts * each > MOST_NUMBERS:
+            raise Problem(
+                413, f"the answer would have {texts * each:,} numbers, at most {MOST_NUMBERS:,}: ask in parts"
+            )
 
     @cached_property
     def card(self) -> dict[str, Any]:

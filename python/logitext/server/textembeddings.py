@@ -42,6 +42,7 @@ async def predict(app: App, request: Request, value: dict[str, Any]) -> Reply:
         asked = question(value, app.limits)
         request.texts = asked.texts
         serving = app.models.find(asked.model)
+        serving.check_size(len(asked.texts), {"logits": True})
         if asked.single and len(asked.texts[0]) <= app.short:
             return Reply(scored(serving, asked.texts, asked.raw)[0], texts=1)
         rows: list[bytes] = []
