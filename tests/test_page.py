@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -149,11 +150,25 @@ def answered(page: Any) -> Any:
     return page
 
 
+@contextmanager
+def drawn(page: Any) -> Iterator[None]:
+    """Wait until an answer is drawn."""
+    marks = "performance.getEntriesByName('logitext-answer').length"
+    before = page.evaluate(marks)
+    yield
+    until = time.monotonic() + WAIT / 1000
+    while page.evaluate(marks) == before:
+        assert time.monotonic() < until, "no answer was drawn"
+        page.wait_for_timeout(20)
+
+
 def type_in(page: Any, text: str) -> None:
     """Type, and wait for the answer to this text."""
-    with page.expect_response(lambda r: r.url.endswith("/predict") and text_of(r) == text):
+    with (
+        drawn(page),
+        page.expect_response(lambda r: r.url.endswith("/predict") and text_of(r) == text),
+    ):
         page.fill("#text", text)
-    page.wait_for_timeout(50)
 
 
 def text_of(response: Any) -> Any:
@@ -161,9 +176,13 @@ def text_of(response: Any) -> Any:
 
 
 def chosen(page: Any, name: str) -> None:
-    with page.expect_response("**/predict"):
+    with drawn(page):
         page.select_option("#model", name)
-    page.wait_for_timeout(50)
+
+
+def work_out(page: Any) -> None:
+    page.click("#arithmetic summary")
+    page.wait_for_selector("#arithmetic-rows tr")
 
 
 def number(text: str) -> float:
@@ -271,7 +290,7 @@ def test_temperature(opened: Open) -> None:
 
 def test_the_arithmetic(opened: Open) -> None:
     page = answered(opened())
-    page.click("#arithmetic summary")
+    work_out(page)
     for value in (0, 0.5, -1.3):
         slide(page, "#temperature", value)
         table = page.text_content("#arithmetic-rows")
@@ -316,9 +335,8 @@ def test_coverage_and_strangeness(opened: Open, models: dict[str, Path]) -> None
     type_in(page, text)
     sizes = []
     for coverage in (50, 90, 99):
-        with page.expect_response("**/predict"):
+        with drawn(page):
             slide(page, "#coverage", coverage)
-        page.wait_for_timeout(50)
         found = set(page.locator("#set .label:not(.empty)").all_text_contents())
         wanted = model.predict_set([text], coverage=coverage / 100)[0]
         assert found == {str(c) for c, kept in zip(model.classes_, wanted, strict=True) if kept}
@@ -421,7 +439,7 @@ def test_several_labels(opened: Open, models: dict[str, Path]) -> None:
         assert rows(page)[str(name)][1] == pytest.approx(p, abs=0.00051)
     assert not page.is_visible("#set-body")
     assert "several labels" in page.text_content("#set-none")
-    page.click("#arithmetic summary")
+    work_out(page)
     assert "1 / (1 + " in page.text_content("#arithmetic-rows")
     slide(page, "#temperature", 1.3)
     assert all(0.3 < share < 0.7 for _, share in rows(page).values())
@@ -451,7 +469,7 @@ def test_many_classes(opened: Open) -> None:
     assert logits == sorted(logits, reverse=True)
     page.click("#classes-all")
     assert page.locator(".class-row").count() == 10
-    page.click("#arithmetic summary")
+    work_out(page)
     assert "the other 20" in page.text_content("#arithmetic-rows")
 
 
@@ -622,7 +640,7 @@ def test_the_server_fails_and_comes_back(opened: Open) -> None:
     page.wait_for_selector("#fault", state="hidden")
     assert page.text_content("#words") == "A film"
     # What is too long is refused, in a sentence.
-    type_in(page, "x" * 1_000_001)
+    page.fill("#text", "x" * 1_000_001)
     page.wait_for_selector("#fault:not([hidden])")
     assert "too long" in page.text_content("#fault")
 
@@ -694,7 +712,7 @@ def test_accessibility(opened: Open, scheme: str) -> None:
         assert grave == [], where
 
     page.select_option("#other", "words")
-    page.click("#arithmetic summary")
+    work_out(page)
     type_in(page, FOUNDING + " Der Zug nach Wien fährt nicht.")
     page.click("#unknown-count")
     page.wait_for_selector("#compare:not([hidden])")
@@ -755,7 +773,7 @@ def test_by_keyboard_alone(opened: Open) -> None:
 def test_it_fits(opened: Open, size: tuple[int, int]) -> None:
     page = answered(opened(size))
     page.select_option("#other", "words")
-    page.click("#arithmetic summary")
+    work_out(page)
     slide(page, "#temperature", -1.3)
 
     def fits(where: str) -> None:
