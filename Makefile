@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
-.PHONY: help demo test check format build bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust clean tools
+.PHONY: help demo test check format build soak bench-serving bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust clean tools
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -62,6 +62,12 @@ bench-calibrators: build  ## methods of calibration over random splits of held-o
 
 bench-trust: build  ## whether probabilities, sets, abstention and novelty keep what they promise
 	$(BIN)/python -m benches.trust
+
+bench-serving: build  ## the server against its own hello, and against the library it serves
+	$(BIN)/python -m benches.serving
+
+soak: build  ## the server for a long time: a million requests, slow clients, reloads, killed workers, hostile bytes
+	$(BIN)/python -m benches.soak_serving
 
 bench-logits: build  ## operations on logits against the memory, NumPy, SciPy and JAX
 	$(BIN)/python -m benches.logits

@@ -22,6 +22,7 @@ from typing import Any
 from tests.serving import Server
 
 import logitext as lt
+from benches.hostile_requests import attack
 from benches.load import Outcome, load, post
 from benches.measure import ROOT, store
 
@@ -246,10 +247,23 @@ def kills(path: Path, times: int) -> Found:
     }
 
 
+def hostile(path: Path, count: int) -> Found:
+    """Random and malformed requests: see `benches.hostile_requests`."""
+    with Server(f"news={path}", "--no-access-log", "--timeout", 5) as server:
+        found = attack(server.host, server.port, count)
+        alive = server.post("/predict", {"text": SENTENCES[0]}).status == 200
+    return {
+        "statuses": dict(found.statuses),
+        "slowest, ms": round(found.slowest * 1000, 1),
+        "faults": [str(fault) for fault, _ in found.faults[:10]],
+        "holds": alive and not found.faults,
+    }
+
+
 def main() -> None:
     """Run the parts, print and store what they found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["million", "slow", "reloads", "kills"])
+    parser.add_argument("parts", nargs="*", default=["million", "slow", "reloads", "kills", "hostile"])
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--reloads", type=int, default=1000)
     parser.add_argument("--no-store", action="store_true")
@@ -264,6 +278,7 @@ def main() -> None:
             "slow": lambda: slow_clients(paths[0]),
             "reloads": lambda: reloads(*paths, asked.reloads),
             "kills": lambda: kills(paths[0], 20),
+            "hostile": lambda: hostile(paths[0], 20_000),
         }
         found = {}
         for part in asked.parts:
