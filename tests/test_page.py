@@ -794,6 +794,19 @@ def test_it_fits(opened: Open, size: tuple[int, int]) -> None:
     fits("the model")
 
 
+def test_names_in_tables_stay_whole(opened: Open) -> None:
+    """On a phone a wide table is scrolled; its names are not squeezed to a letter a line."""
+    page = answered(opened(SIZES[0]))
+    work_out(page)
+    high = "all => Math.max(...all.map(x => x.getBoundingClientRect().height))"
+    assert page.eval_on_selector_all("#arithmetic-rows th", high) < 60
+    page.click("#tab-batch")
+    run_file(page, b"text,n\n" + b"The minister,1\n" * 9)
+    page.click("#start")
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.eval_on_selector_all("#preview-rows td", high) < 60
+
+
 def test_it_is_quick(opened: Open) -> None:
     """From the navigation to the first answer, the best of some loads: others may use the machine."""
     page = answered(opened())
