@@ -11,6 +11,7 @@
 //! whoever calls owns the arrays. Results are the same bits for any number of
 //! threads and any level of CPU.
 
+pub mod answer;
 pub mod binary;
 pub mod count;
 pub mod dense;

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyList, PyString};
 
+use crate::answer::Calm;
 use crate::count::{Room, SHARDS};
 use crate::dense::{Counted, Layer};
 use crate::ngrams::{Block, LONGEST, Recipe, Sink, ngrams};
@@ -614,6 +615,27 @@ fn text_logits<'py>(
     shaped.collect()
 }
 
+/// Label and probability of one text, in digits; `None` where the long way has to be taken.
+#[pyfunction]
+fn answer(
+    text: &str,
+    layer: PyLayer<'_>,
+    temperature: f64,
+    lines: Option<(PyReadonlyArray1<'_, f32>, PyReadonlyArray1<'_, f32>)>,
+) -> PyResult<Option<(usize, String)>> {
+    let layer = layer.layer()?;
+    let lines =
+        lines.as_ref().map(|(scale, bias)| Ok::<_, PyErr>((slice(scale)?, slice(bias)?))).transpose()?;
+    let classes = layer.bias.len();
+    if classes == 0 || lines.is_some_and(|(scale, bias)| scale.len() != classes || bias.len() != classes) {
+        return Err(bad("scale and bias must have a number for each class"));
+    }
+    // Too short for others to wait for the lock, which is not given up.
+    let found = crate::answer::answer(level(), layer, text, &Calm { temperature, lines });
+    // The shortest digits that read back as the same number.
+    Ok(found.map(|(label, probability)| (label, format!("{probability:?}"))))
+}
+
 /// Spells n-grams: of each block in order of first occurrence, or those asked for.
 struct Speller {
     names: Vec<(Block, u64, String)>,
@@ -690,9 +712,9 @@ mod _core {
     use super::arrays::{argmax, binary, margin, small_softmax, softmax, summarize, top_k};
     #[pymodule_export]
     use super::{
-        available_threads, buckets, complete_records, count, features, fingerprints, look_up, merge_counts,
-        shuffle, simd_level, sparse_logits, spell, strings, support, text_logits, train_rows, train_wide,
-        values,
+        answer, available_threads, buckets, complete_records, count, features, fingerprints, look_up,
+        merge_counts, shuffle, simd_level, sparse_logits, spell, strings, support, text_logits, train_rows,
+        train_wide, values,
     };
 
     #[pymodule_init]

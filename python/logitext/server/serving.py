@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from logitext import _core
 from logitext.answers import answers, class_names, explained
 from logitext.classifier import TextClassifier, load
 from logitext.features import arrow_strings
+from logitext.logits import argmax
+from logitext.model import PLAIN, Model
 from logitext.server.questions import Question
 from logitext.server.replies import Problem, encoded
-from logitext.server.single import Single
 from logitext.writing import json_lines
 
 if TYPE_CHECKING:
@@ -51,9 +53,11 @@ class Serving:
         self.labels = classifier.classes_.tolist()
         self.names = class_names(self.labels)
         self.several = classifier.thresholds_ is not None
-        self._single = Single(self.model)
+        self._short: Any = None if self.several else of_lines(self.model)
         said = {"model": name, "fingerprint": self.fingerprint}
         self._opening = encoded(said)[:-1] + b","
+        self._rows = [encoded({"label": label})[:-1] + b',"probability":' for label in self.labels]
+        self._beginnings = [self._opening + row[1:] for row in self._rows]
 
     @classmethod
     def read(
@@ -71,18 +75,24 @@ class Serving:
 
     def one(self, asked: Question) -> bytes:
         """Return the reply to a question of one text, as JSON."""
-        if asked.explain or self.several or asked.wanted.keys() - {"logits", "probabilities"}:
-            (row,) = self.rows(asked.texts, asked.wanted)
-            if asked.explain:
-                row = row[:-1] + b',"explanation":' + next(self.explained(asked.texts)) + b"}"
-            return self._opening + row[1:]
-        z, shares, decided = self._single(asked.texts[0])
-        said: dict[str, Any] = {"label": self.labels[decided], "probability": shares[decided]}
-        if asked.wanted:
-            for name, row_of in (("logits", z), ("probabilities", shares)):
-                if asked.wanted.get(name):
-                    said[name] = dict(zip(self.names, row_of, strict=True))
-        return self._opening + encoded(said)[1:]
+        if not asked.wanted and not asked.explain and (said := self.short(asked.texts[0])) is not None:
+            return said
+        (row,) = self.rows(asked.texts, asked.wanted)
+        if asked.explain:
+            row = row[:-1] + b',"explanation":' + next(self.explained(asked.texts)) + b"}"
+        return self._opening + row[1:]
+
+    def short(self, text: str) -> bytes | None:
+        """Return the reply to a question of one text alone, if the core can give it by itself.
+
+        The bits are those of the long way, whose tables are for many rows, and take 0.2 ms.
+        """
+        found = None if self._short is None else _core.answer(text, *self._short)
+        if found is None:
+            return None
+        label, digits = found
+        beginning: bytes = self._beginnings[label]
+        return beginning + digits.encode() + b"}"
 
     def logits(self, texts: list[str]) -> NDArray[np.float32]:
         """Return the raw logits of texts."""
@@ -111,6 +121,9 @@ class Serving:
         """Return the reply to a question of several texts, part by part."""
         yield self._opening + b'"answers":['
         for number, texts in enumerate(parts_of(asked.texts)):
+            if not (self.several or asked.wanted or asked.explain):
+                yield b"," + self.plain(texts) if number else self.plain(texts)
+                continue
             lines = self.lines(texts, asked.wanted)
             if asked.explain:
                 rows = zip(lines.split(b"\n"), self.explained(texts), strict=False)
@@ -120,6 +133,17 @@ class Serving:
                 joined = lines[:-1].replace(b"\n", b",")
             yield b"," + joined if number else joined
         yield b"]}"
+
+    def plain(self, texts: list[str]) -> bytes:
+        """Return labels and probabilities alone, between commas: without a table it takes half the time."""
+        z = self.logits(texts)
+        decided = argmax(z)
+        shares = self.model.probabilities(z)[np.arange(len(z)), decided]
+        digits = encoded(shares)[1:-1].split(b",")
+        labels = self._rows
+        return b",".join(
+            [labels[at] + said + b"}" for at, said in zip(decided.tolist(), digits, strict=True)]
+        )
 
     def explained(self, texts: list[str]) -> Iterator[bytes]:
         """Return what each n-gram of each text adds to each logit, as ``logitext explain --json`` does.
@@ -235,3 +259,12 @@ def parts_of(texts: list[str]) -> Iterator[list[str]]:
             yield texts[begin:end]
             begin, size = end, len(text)
     yield texts[begin:]
+
+
+def of_lines(model: Model) -> tuple[Any, float, Any] | None:
+    """Return what the core needs to answer one text by itself; None if its calibration is not of lines."""
+    calibrator = model.calibrator
+    if calibrator is None or calibrator.method_ in PLAIN:
+        return model.layer(), model.temperature, None
+    scaling = calibrator.scaling_
+    return (model.layer(), scaling.temperature, (scaling.scale, scaling.bias)) if scaling.light else None

@@ -167,6 +167,8 @@ def run(
         )
         # What was there before the fork is never garbage: the collector need not touch its pages.
         gc.freeze()
+        # And what a request leaves behind in circles is little: looking for it can wait.
+        gc.set_threshold(20_000, 50, 100)
         with suppress(KeyboardInterrupt):
             Worker(config, app, ear).run(sockets=[listener])
         code = 0
