@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import logging
 import os
 import signal
@@ -87,8 +88,6 @@ class Worker(uvicorn.Server):
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
         """Do what the supervisor says; end when it is gone."""
-        import json
-
         while said := await reader.readline():
             words = json.loads(said)
             if "load" in words:
@@ -105,7 +104,7 @@ class Worker(uvicorn.Server):
             elif "drop" in words:
                 self.fresh.pop(words["drop"], None)
                 self.mouth.write(line({"done": "drop"}))
-            elif (waiting := self.wishes.pop(words.get("told", -1), None)) is not None:
+            elif (waiting := self.wishes.pop(words.get("told", -1), None)) is not None and not waiting.done():
                 waiting.set_result({name: value for name, value in words.items() if name != "told"})
         self.should_exit = True
 
