@@ -156,7 +156,7 @@ def test_the_command_itself() -> None:
         "train x.csv -o y --threads 0",
         "train x.csv -o y --input-format xml",
         "predict x",
-        "predict x y z",
+        "predict x",
         "predict x y --top-k 0",
         "predict x y --threshold 2",
         "predict x y --format xml",
@@ -511,6 +511,27 @@ def started(*args: object, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
                 if pipe is not None:
                     pipe.close()
         process.wait()
+
+
+def test_predict_takes_several_inputs(model: Path, tmp_path: Path, run: Run) -> None:
+    texts = [SENTENCE, "The court fined the minister.", "A film about the sea", "An album of songs"]
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "b.csv").write_text(f"text,id\n{texts[0]},1\n")
+    (tmp_path / "in" / "deep" / "a.jsonl").write_text(f'{{"text": "{texts[1]}"}}\n{{"text": "{texts[2]}"}}\n')
+    (tmp_path / "c.txt").write_text(f"{texts[3]}\n")
+    out = tmp_path / "out.jsonl"
+    done = run("predict", model, tmp_path / "in", tmp_path / "*.txt", "-o", out)
+    assert (done.code, done.err) == (0, "")
+    assert [row["label"] for row in json_lines(out.read_text())] == lt.load(model).predict(texts).tolist()
+    # One that cannot be read loses nothing: what was there stays.
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 no more")
+    before = out.read_bytes()
+    done = run("predict", model, tmp_path / "c.txt", tmp_path / "d.parquet", "-o", out)
+    assert (done.code, "d.parquet" in done.err, out.read_bytes() == before) == (1, True, True)
+    done = run("predict", model, tmp_path / "c.txt", out, "-o", out)
+    assert (done.code, "is an input" in done.err) == (1, True)
+    done = run("predict", model)
+    assert (done.code, "INPUT" in done.err) == (2, True)
 
 
 def test_predict_answers_a_slow_pipe_at_once(model: Path) -> None:

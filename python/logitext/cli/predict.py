@@ -24,7 +24,7 @@ from logitext.cli.common import (
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.argument("source", metavar="INPUT")
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", default="-", help="File to write; - is standard output.")
 @click.option("--format", "output_format", metavar="FORMAT", type=click.Choice(OUTPUT_FORMATS), help=OF_OUT)
 @text_option
@@ -48,31 +48,34 @@ from logitext.cli.common import (
 @click.option("--set", "coverage", metavar="C", type=LEVEL, help="Add the set of labels that covers so many.")
 @click.option("--novelty", is_flag=True, help="Add how unlike the training texts a text is, and the p-value.")
 @separator_option
-def predict(model: str, source: str, output: str, **options: Any) -> None:
+def predict(model: str, sources: tuple[str, ...], output: str, **options: Any) -> None:
     """Decide on texts: a label and its probability for each, as JSON Lines.
 
     INPUT is plain lines, CSV, TSV, JSON Lines, Parquet or fastText lines, also .gz or
-    .zst; - is standard input. Memory does not grow with it.
+    .zst; a folder of such; a pattern; - is standard input. Of several the answers follow each
+    other in the order of the inputs. Memory does not grow with them.
 
     \b
     echo "The new smartphone has amazing features." | logitext predict news.safetensors -
     logitext predict news.safetensors today.csv --probabilities -o answers.parquet
+    logitext predict news.safetensors monday.csv tuesday.csv 'june/*.csv' -o answers.csv
     logitext predict news.safetensors today.csv --max-error 0.05 --set 0.9 --novelty
     """
     from logitext.answers import answers
     from logitext.classifier import load
+    from logitext.sources import files_of
     from logitext.tables import read
     from logitext.writing import open_writer
 
     classifier = load(model)
     classifier.threads = options["threads"]
-    refuse_to_replace((model, source), output)
+    files = files_of(sources)
+    refuse_to_replace((model, *files), output)
     how = {**how_to_read(options), "labelled": False, "batch_bytes": 2 << 20}  # less to hold, no slower
-    batches = read(source, **how)
     names = ("logits", "probabilities", "top_k", "threshold", "max_error", "coverage", "novelty")
     wanted = {name: options[name] for name in names}
     with open_writer(output, format=options["output_format"]) as writer:
-        for batch in batches:
+        for batch in (batch for file in files for batch in read(file, **how)):
             for answer in answers(
                 classifier, batch.texts, **wanted, nested=writer.nested, **separated_by(options)
             ):
