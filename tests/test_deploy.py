@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 import pytest
-from logitext.cli_serve import serve
 
+from logitext.cli.serve import serve
 from logitext.server.gate import OPEN
 
 ROOT = Path(__file__).parent.parent
