@@ -156,7 +156,6 @@ def test_the_command_itself() -> None:
         "train x.csv -o y --threads 0",
         "train x.csv -o y --input-format xml",
         "predict x",
-        "predict x",
         "predict x y --top-k 0",
         "predict x y --threshold 2",
         "predict x y --format xml",
