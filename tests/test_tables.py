@@ -1184,7 +1184,7 @@ def test_any_json_line_reads_back_and_is_as_python_writes_it(
     names = ("text", 'né"', "list")
     kinds = (pa.large_string(), pa.float64(), pa.list_(pa.string()))
     arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)]
-    lines = writing._json_lines(pa.record_batch(arrays, names)).to_pybytes().decode().split("\n")
+    lines = writing.json_lines(pa.record_batch(arrays, names)).to_pybytes().decode().split("\n")
     assert lines.pop() == ""
     for line, row in zip(lines, rows, strict=True):
         record = dict(zip(names, row, strict=True))
@@ -1201,7 +1201,7 @@ def test_any_json_line_reads_back_and_is_as_python_writes_it(
 @given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_single_floats_are_shortest(value: float) -> None:
     batch = pa.record_batch({"x": pa.array([value], pa.float32())})
-    line = writing._json_lines(batch).to_pybytes().decode()
+    line = writing.json_lines(batch).to_pybytes().decode()
     number = line.removeprefix('{"x": ').removesuffix("}\n")
     assert np.float32(number) == np.float32(value)
     assert float(number) == float(str(np.float32(value)))

@@ -69,12 +69,13 @@ def predict(model: str, sources: tuple[str, ...], output: str, **options: Any) -
 
     classifier = load(model)
     classifier.threads = options["threads"]
-    files = files_of(sources)
-    refuse_to_replace((model, *files), output)
     how = {**how_to_read(options), "labelled": False, "batch_bytes": 2 << 20}  # less to hold, no slower
     names = ("logits", "probabilities", "top_k", "threshold", "max_error", "coverage", "novelty")
     wanted = {name: options[name] for name in names}
+    # The output first: what cannot be written is said before inputs are looked for.
     with open_writer(output, format=options["output_format"]) as writer:
+        files = files_of(sources)
+        refuse_to_replace((model, *files), output)
         for batch in (batch for file in files for batch in read(file, **how)):
             for answer in answers(
                 classifier, batch.texts, **wanted, nested=writer.nested, **separated_by(options)
