@@ -20,8 +20,8 @@ help:           ## show this list
 demo: build     ## train on examples/headlines.csv and follow one sentence to its decision
 	@$(BIN)/python examples/demo.py
 
-test: check     ## lints, types, Rust tests, Python tests
-	cargo test --release --quiet
+test: build     ## lints, types, Rust tests, Python tests
+	cargo test --release --quiet & rust=$$!; $(MAKE) --no-print-directory check && wait $$rust
 	$(BIN)/python -m pytest
 
 check: build    ## lints, types and formatting
