@@ -15,9 +15,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import logitext as lt
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 JSON_KIND = {"Content-Type": "application/json"}
 
 
@@ -252,3 +256,15 @@ class Server:
         self.process.wait()
         for reader in self._readers:
             reader.join(self.patience)
+
+
+def write_models(folder: Path) -> Path:
+    """A model of one label a text with evidence, and one of several."""
+    rows = [line.rsplit(",", 1) for line in (EXAMPLES / "headlines.csv").read_text().splitlines()[1:1500]]
+    texts, labels = [row[0] for row in rows], [row[1] for row in rows]
+    options: dict[str, Any] = {"epochs": 2, "learning_rate": 1.0, "threads": 1}
+    lt.TextClassifier(**options).fit(texts, labels).save(folder / "news.safetensors")
+    both = [[label] if number % 3 else [label, "third"] for number, label in enumerate(labels)]
+    lt.TextClassifier(**options, multilabel=True).fit(texts, both).save(folder / "topics.safetensors")
+    (folder / "report.html").write_text("<!doctype html><title>report</title>")
+    return folder

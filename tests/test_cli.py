@@ -32,7 +32,7 @@ import pytest
 
 import logitext as lt
 from logitext import _core, cli, modelfile, tables, writing
-from logitext.cli import common
+from logitext.cli import options as cli_options
 
 LOGITEXT = Path(sysconfig.get_path("scripts")) / "logitext"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -136,7 +136,7 @@ def test_the_command_itself() -> None:
     general = logitext("-h")
     assert general.code == 0
     assert all(verb in general.out for verb in VERBS)
-    assert (common.FORMATS, common.OUTPUT_FORMATS) == (tables.FORMATS, writing.OUTPUT_FORMATS)
+    assert (cli_options.FORMATS, cli_options.OUTPUT_FORMATS) == (tables.FORMATS, writing.OUTPUT_FORMATS)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from benches.hostile_requests import attack
 import logitext as lt
 from logitext.server.replies import Problem
 from logitext.server.serving import Serving
-from serving import JSON_KIND, Answer, Refused, Server
+from serving import JSON_KIND, Answer, Refused, Server, write_models
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TOKEN = "a-token-of-the-tests"
@@ -34,16 +34,7 @@ PROGRAM = "from logitext.cli import main; main()"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one label a text with evidence, and one of several."""
-    folder = tmp_path_factory.mktemp("models")
-    rows = [line.rsplit(",", 1) for line in (EXAMPLES / "headlines.csv").read_text().splitlines()[1:1500]]
-    texts, labels = [row[0] for row in rows], [row[1] for row in rows]
-    options: dict[str, Any] = {"epochs": 2, "learning_rate": 1.0, "threads": 1}
-    lt.TextClassifier(**options).fit(texts, labels).save(folder / "news.safetensors")
-    both = [[label] if number % 3 else [label, "third"] for number, label in enumerate(labels)]
-    lt.TextClassifier(**options, multilabel=True).fit(texts, both).save(folder / "topics.safetensors")
-    (folder / "report.html").write_text("<!doctype html><title>report</title>")
-    return folder
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-import logitext as lt
 from logitext.server.questions import FIELDS
-from serving import JSON_KIND, Server
+from serving import JSON_KIND, Server, write_models
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TOKEN = "a token of the tests"
@@ -22,16 +21,7 @@ TOKEN = "a token of the tests"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one label a text with evidence, and one of several."""
-    folder = tmp_path_factory.mktemp("models")
-    rows = [line.rsplit(",", 1) for line in (EXAMPLES / "headlines.csv").read_text().splitlines()[1:1500]]
-    texts, labels = [row[0] for row in rows], [row[1] for row in rows]
-    options: dict[str, Any] = {"epochs": 2, "learning_rate": 1.0, "threads": 1}
-    lt.TextClassifier(**options).fit(texts, labels).save(folder / "news.safetensors")
-    both = [[label] if number % 3 else [label, "third"] for number, label in enumerate(labels)]
-    lt.TextClassifier(**options, multilabel=True).fit(texts, both).save(folder / "topics.safetensors")
-    (folder / "report.html").write_text("<!doctype html><title>report</title>")
-    return folder
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

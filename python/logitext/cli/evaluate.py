@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from logitext.cli.common import (
+from logitext.cli.options import (
     check_output,
     finder,
     finite,

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from logitext.cli.common import COUNT, finder, print_json, standard_input
+from logitext.cli.options import COUNT, finder, print_json, standard_input
 
 _NAMED = click.IntRange(0, 100)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from logitext.cli.common import ABOVE_0, check_output, finite, print_json
+from logitext.cli.options import ABOVE_0, check_output, finite, print_json
 
 _NPY = "Integer labels, one per row, as a .npy file: adds log loss and accuracy."
 _WRITTEN = click.Choice(["probabilities", "log-probabilities"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from logitext.cli.common import (
+from logitext.cli.options import (
     COUNT,
     LEVEL,
     OF_OUT,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from logitext.cli.common import (
+from logitext.cli.options import (
     ABOVE_0,
     COUNT,
     LEVEL,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from logitext.cli.common import (
+from logitext.cli.options import (
     COUNT,
     check_output,
     finder,
