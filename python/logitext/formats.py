@@ -8,10 +8,13 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -19,21 +22,25 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from logitext._core import complete_records
+from logitext.addresses import is_address
 from logitext.columns import Batch, Wanted, decoded, first_true, text_and_label
+from logitext.features import arrow_numbers
 from logitext.labels import is_list, kept_pieces
-from logitext.streams import Pieces, chunks, complete_lines
+from logitext.streams import Pieces, Position, chunks, complete_lines, open_binary
 
 FASTTEXT_PREFIX = "__label__"
 _SEVERAL = "for several labels per text give --multilabel"
 _PARQUET_ROWS = 1 << 16
+_ROWS_LOOKED_AT = 10_000
+"""To tell what columns JSON Lines have."""
 
 # CSV and TSV
 
 
 def read_delimited(pieces: Pieces, wanted: Wanted, *, delimiter: str) -> Iterator[Batch]:
     complete = partial(complete_records, delimiter=ord(delimiter), quoted=True)
-    width = 0
-    text, label, row = 0, None, 0
+    width = row = 0
+    picked: list[int] = []
     for chunk in chunks(pieces, complete, wanted.source):
         if not width:
             end = _first_record(chunk, complete)
@@ -41,16 +48,47 @@ def read_delimited(pieces: Pieces, wanted: Wanted, *, delimiter: str) -> Iterato
             if not names:
                 continue
             width = len(names)
-            text, label = text_and_label(names, wanted)
+            picked = _picked(names, wanted)
             chunk = chunk[end:]
         if not chunk.strip(b"\r\n"):
             continue
-        picked = [text] if label is None else [text, label]
-        columns = _parse_delimited(chunk, wanted, delimiter, width, picked, row)
-        yield wanted.batch(columns[0], columns[1] if len(columns) > 1 else None, row)
+        columns, faults = _parse_delimited(chunk, wanted, delimiter, width, picked, row)
+        yield wanted.batch(*_dealt(columns, wanted, row), faults)
         row += len(columns[0])
     if not row:
         raise wanted.error("a header but no data rows in it" if width else "empty")
+
+
+def delimited_columns(pieces: Pieces, wanted: Wanted, *, delimiter: str) -> pa.Schema:
+    """What columns a table has: all of them text, whatever they look like."""
+    complete = partial(complete_records, delimiter=ord(delimiter), quoted=True)
+    for chunk in chunks(pieces, complete, wanted.source):
+        if names := _header(chunk[: _first_record(chunk, complete)], wanted, delimiter):
+            return pa.schema([(name, pa.large_string()) for name in names])
+    raise wanted.error("empty")
+
+
+def _picked(names: Sequence[str], wanted: Wanted) -> list[int]:
+    """Where the text is, the label if it is wanted, and what is carried along."""
+    text, label = text_and_label(names, wanted)
+    carried = (
+        [] if wanted.carried is None else [_place_of(name, names, wanted) for name in wanted.carried.names]
+    )
+    return [text, *([] if label is None else [label]), *carried]
+
+
+def _place_of(name: str, names: Sequence[str], wanted: Wanted) -> int:
+    if name not in names:
+        raise wanted.error(f"it has no column {name!r}; the files of a corpus have the same columns")
+    return names.index(name)
+
+
+def _dealt(
+    columns: list[pa.Array], wanted: Wanted, row: int
+) -> tuple[pa.Array, pa.Array | None, int, list[pa.Array]]:
+    """The picked columns as a batch takes them."""
+    first = 2 if wanted.labelled else 1
+    return columns[0], columns[1] if wanted.labelled else None, row, columns[first:]
 
 
 def _first_record(chunk: bytes, complete: Callable[[bytes], tuple[int, int]]) -> int:
@@ -75,15 +113,15 @@ def _header(record: bytes, wanted: Wanted, delimiter: str) -> list[str]:
 
 def _parse_delimited(
     chunk: bytes, wanted: Wanted, delimiter: str, width: int, picked: Sequence[int], first_row: int
-) -> list[pa.Array]:
-    """The picked columns of complete records, as binary."""
+) -> tuple[list[pa.Array], dict[int, str]]:
+    """The picked columns of complete records, as binary, and which of them are none."""
     wrong: list[pyarrow.csv.InvalidRow] = []
 
     def stop(row: pyarrow.csv.InvalidRow) -> str:
         wrong.append(row)
-        return "error"
+        return "skip" if wanted.lenient else "error"
 
-    names = [str(index) for index in picked]
+    names = [str(index) for index in dict.fromkeys(picked)]
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(chunk),
@@ -106,12 +144,23 @@ def _parse_delimited(
     except pa.ArrowInvalid as error:
         if not wrong:
             raise wanted.error(f"the rows from data row {first_row + 1} on cannot be read", error) from error
-        row = first_row + wrong[0].number
-        found = wrong[0].actual_columns
-        raise wanted.error(
-            f"data row {row} has {found} field{'s'[: found != 1]}, but the header has {width}"
-        ) from None
-    return [table.column(name).combine_chunks() for name in names]
+        raise wanted.error(_wrong_width(wrong[0], width, first_row)) from None
+    columns = [table.column(str(index)).combine_chunks() for index in picked]
+    if not wrong:
+        return columns, {}
+    faults = {row.number - 1: _wrong_width(row, width, first_row) for row in wrong}
+    rows = len(columns[0]) + len(faults)
+    bad = np.zeros(rows, np.bool_)
+    bad[list(faults)] = True
+    places = arrow_numbers(np.cumsum(~bad) - 1, bad)
+    return [column.take(places) for column in columns], faults
+
+
+def _wrong_width(row: pyarrow.csv.InvalidRow, width: int, first_row: int) -> str:
+    found = row.actual_columns
+    return (
+        f"data row {first_row + row.number} has {found} field{'s'[: found != 1]}, but the header has {width}"
+    )
 
 
 # JSON Lines
@@ -131,20 +180,78 @@ _LABEL_TYPES: dict[type, pa.DataType] = {str: pa.large_string(), int: pa.int64()
 def read_json_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
     fields: dict[str, type] = {}
     row = 0
+    carried = [] if wanted.carried is None else wanted.carried.names
     for chunk in chunks(pieces, complete_lines, wanted.source):
         if not fields:
             start = re.search(rb"\S", chunk)
             if start is None:
                 continue
-            fields = _json_fields(chunk[start.start() : chunk.index(b"\n", start.start())], wanted)
-        columns = _parse_json(chunk, fields)
-        if columns is None:
-            columns = _parse_json_slowly(chunk, fields, wanted, row)
+            fields = _json_fields(_first_object(chunk[start.start() :], wanted), wanted)
+        faults: dict[int, str] = {}
+        found = _parse_json(chunk, fields, wanted)
+        if found is None:
+            found, faults = _parse_json_slowly(chunk, fields, wanted, row)
+        columns = [found[name] for name in (*fields, *carried)]
         if len(columns[0]):
-            yield wanted.batch(columns[0], columns[1] if len(columns) > 1 else None, row)
+            yield wanted.batch(*_dealt(columns, wanted, row), faults)
             row += len(columns[0])
     if not row:
         raise wanted.error("empty")
+
+
+def json_columns(pieces: Pieces, wanted: Wanted) -> pa.Schema:
+    """What columns the first rows have, and what is in them."""
+    for chunk in chunks(pieces, complete_lines, wanted.source):
+        start = re.search(rb"\S", chunk)
+        if start is None:
+            continue
+        rows: list[dict[str, Any]] = []
+        for line in islice(chunk[start.start() :].splitlines(), _ROWS_LOOKED_AT):
+            try:
+                rows.append(_json_object(line, wanted, len(rows) + 1))
+            except ValueError:
+                if not wanted.lenient:
+                    raise
+        if not rows:
+            raise wanted.error("no line of its beginning is a JSON object")
+        names = dict.fromkeys(name for row in rows for name in row)
+        return pa.schema(
+            [(name, _json_type([row.get(name) for row in rows], name, wanted)) for name in names]
+        )
+    raise wanted.error("empty")
+
+
+def _json_type(values: list[Any], name: str, wanted: Wanted) -> pa.DataType:
+    try:
+        kind = pa.array(values).type
+    except (pa.ArrowException, UnicodeError) as error:
+        raise wanted.error(
+            f"the column {name!r} holds values of several kinds; name those to carry along with --columns",
+            error,
+        ) from error
+    return _wide(kind)
+
+
+def _wide(kind: pa.DataType) -> pa.DataType:
+    """Strings with room for more than 2 GB; what was only null may turn out to be text."""
+    if pa.types.is_string(kind) or pa.types.is_null(kind):
+        return pa.large_string()
+    if pa.types.is_list(kind):
+        return pa.list_(_wide(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(inner.name, _wide(inner.type)) for inner in kind])
+    return kind
+
+
+def _first_object(rows: bytes, wanted: Wanted) -> bytes:
+    """The first line; where bad rows are no error, the first that is an object."""
+    lines = rows.splitlines()[: _ROWS_LOOKED_AT if wanted.lenient else 1]
+    if wanted.lenient:
+        for line in lines:
+            with suppress(ValueError):
+                _json_object(line, wanted, 1)
+                return line
+    return lines[0]
 
 
 def _json_fields(line: bytes, wanted: Wanted) -> dict[str, type]:
@@ -168,12 +275,16 @@ def _json_fields(line: bytes, wanted: Wanted) -> dict[str, type]:
     return fields
 
 
-def _parse_json(chunk: bytes, fields: dict[str, type]) -> list[pa.Array] | None:
+def _parse_json(chunk: bytes, fields: dict[str, type], wanted: Wanted) -> dict[str, pa.Array] | None:
     """The columns by Arrow's parser; None when anything is wrong or unusual."""
     # Arrow 26 and before crash on a leading null (apache/arrow#47409).
     if not re.match(rb"\s*\{", chunk) or not {*fields.values()} <= _LABEL_TYPES.keys():
         return None
-    schema = pa.schema([(name, _LABEL_TYPES[kind]) for name, kind in fields.items()])
+    types = (
+        {} if wanted.carried is None else dict(zip(wanted.carried.names, wanted.carried.types, strict=True))
+    )
+    types |= {name: _LABEL_TYPES[kind] for name, kind in fields.items()}
+    schema = pa.schema(list(types.items()))
     try:
         table = pyarrow.json.read_json(
             pa.BufferReader(chunk),
@@ -187,39 +298,67 @@ def _parse_json(chunk: bytes, fields: dict[str, type]) -> list[pa.Array] | None:
     # Arrow also takes several objects on a line and an object over several lines.
     if table.num_rows != complete_records(chunk, ord("\n"), False)[1]:
         return None
-    columns = [table.column(name).combine_chunks() for name in fields]
-    return None if any(column.null_count for column in columns) else columns
+    columns = {name: table.column(name).combine_chunks() for name in types}
+    return None if any(columns[name].null_count for name in fields) else columns
 
 
 def _parse_json_slowly(
     chunk: bytes, fields: dict[str, type], wanted: Wanted, first_row: int
-) -> list[pa.Array]:
-    """The same columns line by line, or an error that names the row."""
-    values: dict[str, list[Any]] = {name: [] for name in fields}
-    row = first_row
-    for line in chunk.split(b"\n"):
-        if not line.strip():
-            continue
-        row += 1
-        record = _json_object(line, wanted, row)
-        for (name, kind), what in zip(fields.items(), ("text", "label"), strict=False):
-            if record.get(name) is None:
-                how = "is null" if name in record else f"is missing: it has no {name!r}"
-                raise wanted.error(f"the {what} of data row {row} {how}")
-            value: Any = record[name]
-            if type(value) is not kind:
-                found = f"the {what} of data row {row} is {_JSON_NAMES[type(value)]}"
-                if what == "text":
-                    raise wanted.error(f"{found}, not a string")
-                raise wanted.error(
-                    f"{found}, where data row 1 has {_JSON_NAMES[kind]}; labels must all be of one type"
-                )
-            if isinstance(value, list):
-                value = [_json_value(label, what, wanted, row) for label in value]
-            else:
-                value = _json_value(value, what, wanted, row)
-            values[name].append(value)
-    return [_json_column(column, fields[name], wanted) for name, column in values.items()]
+) -> tuple[dict[str, pa.Array], dict[int, str]]:
+    """The same columns line by line, and what is wrong with some, or an error that names the row."""
+    carried = {field.name: field for field in wanted.carried or () if field.name not in fields}
+    values: dict[str, list[Any]] = {name: [] for name in (*fields, *carried)}
+    faults: dict[int, str] = {}
+    lines = (line for line in chunk.split(b"\n") if line.strip())
+    for row, line in enumerate(lines, first_row + 1):
+        found: dict[str, Any] = {}
+        try:
+            record = _json_object(line, wanted, row)
+            for (name, kind), what in zip(fields.items(), ("text", "label"), strict=False):
+                found[name] = _json_field(record, name, kind, what, wanted, row)
+            for name in carried:
+                found[name] = _json_carried(record.get(name), carried[name], wanted, row)
+        except ValueError as error:
+            if not wanted.lenient:
+                raise
+            faults[row - first_row - 1] = str(error).removeprefix(f"{wanted.source}: ").removesuffix(".")
+            found = {name: None if name in fields else value for name, value in found.items()}
+        for name, column in values.items():
+            column.append(found.get(name))
+    columns = {name: _json_column(values[name], kind, wanted) for name, kind in fields.items()}
+    columns |= {name: pa.array(values[name], field.type) for name, field in carried.items()}
+    return columns, faults
+
+
+def _json_field(record: dict[str, Any], name: str, kind: type, what: str, wanted: Wanted, row: int) -> Any:
+    """The text or the label of a row."""
+    if record.get(name) is None:
+        how = "is null" if name in record else f"is missing: it has no {name!r}"
+        raise wanted.error(f"the {what} of data row {row} {how}")
+    value: Any = record[name]
+    if type(value) is not kind:
+        found = f"the {what} of data row {row} is {_JSON_NAMES[type(value)]}"
+        if what == "text":
+            raise wanted.error(f"{found}, not a string")
+        raise wanted.error(
+            f"{found}, where data row 1 has {_JSON_NAMES[kind]}; labels must all be of one type"
+        )
+    if isinstance(value, list):
+        return [_json_value(label, what, wanted, row) for label in value]
+    return _json_value(value, what, wanted, row)
+
+
+def _json_carried(value: Any, field: pa.Field, wanted: Wanted, row: int) -> Any:
+    """A value that is only carried along, if its column can hold it."""
+    try:
+        pa.array([value], field.type)
+    except (pa.ArrowException, UnicodeError, OverflowError) as error:
+        raise wanted.error(
+            f"the column {field.name!r} of data row {row} is {_JSON_NAMES[type(value)]}, which does not fit "
+            f"the {field.type} of the first rows; name those to carry along with --columns",
+            error,
+        ) from None
+    return value
 
 
 def _json_value(value: Any, what: str, wanted: Wanted, row: int) -> Any:
@@ -278,9 +417,9 @@ def read_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
     _refuse_names(wanted, "plain lines")
     row = 0
     for chunk in chunks(pieces, complete_lines, wanted.source):
-        batch = wanted.batch(_split_lines(chunk), None, row)
-        yield batch
-        row += len(batch.texts)
+        lines = _split_lines(chunk)
+        yield wanted.batch(lines, None, row, _carried_lines(lines, wanted))
+        row += len(lines)
     if not row:
         raise wanted.error("empty")
 
@@ -289,7 +428,9 @@ def read_fasttext(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
     _refuse_names(wanted, "fastText lines")
     row = 0
     for chunk in chunks(pieces, complete_lines, wanted.source):
-        lines = wanted.batch(_split_lines(chunk), None, row).texts
+        lines = _split_lines(chunk)
+        if not wanted.lenient:
+            lines = wanted.batch(lines, None, row).texts
         if wanted.labelled and wanted.separator is not None:
             fields = pc.extract_regex(
                 lines, rf"(?s)^(?P<labels>(?:[ \t]*{FASTTEXT_PREFIX}[^ \t]*(?:[ \t]|$))*)(?P<text>.*)$"
@@ -312,10 +453,22 @@ def read_fasttext(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
             yield wanted.batch(texts, labels, row)
         else:
             texts = pc.replace_substring_regex(lines, rf"^(?:[ \t]*{FASTTEXT_PREFIX}[^ \t]*[ \t]?)+", "")
-            yield wanted.batch(texts, None, row)
+            yield wanted.batch(texts, None, row, _carried_lines(texts, wanted))
         row += len(lines)
     if not row:
         raise wanted.error("empty")
+
+
+LINES = pa.schema([("text", pa.large_string())])
+"""What lines have for columns."""
+
+
+def _carried_lines(lines: pa.Array, wanted: Wanted) -> list[pa.Array]:
+    if wanted.carried is None:
+        return []
+    for name in wanted.carried.names:
+        _place_of(name, LINES.names, wanted)
+    return [lines] * len(wanted.carried)
 
 
 def _refuse_names(wanted: Wanted, what: str) -> None:
@@ -341,23 +494,45 @@ def _split_lines(chunk: bytes) -> pa.LargeBinaryArray:
 # Parquet
 
 
-def read_parquet(path: str | Path, wanted: Wanted, batch_bytes: int) -> Iterator[Batch]:
+@contextmanager
+def open_parquet(path: str | Path, wanted: Wanted) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file, or what stands at an address."""
     # The system's errors first; Arrow words them in its own way.
-    with open(path, "rb") as opened:
+    with open_binary(path) as opened:
         if not opened.read(1):
             raise wanted.error("empty")
-    try:
-        # Without these two a whole row group is held, and a file may be a single one.
-        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    except (pa.ArrowException, OSError) as error:
-        raise wanted.error("not a readable Parquet file", error) from error
-    with file:
+        try:
+            # Without these two a whole row group is held, and a file may be a single one.
+            where = opened if is_address(path) else path
+            file = pq.ParquetFile(where, pre_buffer=False, buffer_size=1 << 20)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise wanted.error("not a readable Parquet file", error) from error
+        with file:
+            yield file
+
+
+def parquet_columns(path: str | Path, wanted: Wanted) -> pa.Schema:
+    """What columns a file has; values that are numbered in the file are written out."""
+    with open_parquet(path, wanted) as file:
+        kinds = [field.type for field in file.schema_arrow]
+    plain = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+    return pa.schema(list(zip(file.schema_arrow.names, plain, strict=True)))
+
+
+def read_parquet(
+    path: str | Path,
+    wanted: Wanted,
+    batch_bytes: int,
+    groups: tuple[int, int] | None = None,
+    position: Position | None = None,
+) -> Iterator[Batch]:
+    with open_parquet(path, wanted) as file:
         schema = file.schema_arrow
-        text, label = text_and_label(schema.names, wanted)
-        _check_type(schema.field(text), wanted, "text", pa.types.is_null)
-        if label is not None:
+        picked = _picked(schema.names, wanted)
+        _check_type(schema.field(picked[0]), wanted, "text", pa.types.is_null)
+        if wanted.labelled:
             _check_type(
-                schema.field(label),
+                schema.field(picked[1]),
                 wanted,
                 "label",
                 pa.types.is_null,
@@ -365,13 +540,17 @@ def read_parquet(path: str | Path, wanted: Wanted, batch_bytes: int) -> Iterator
                 pa.types.is_boolean,
                 *([] if wanted.separator is None else [_is_list_of_labels]),
             )
-        picked = [text] if label is None else [text, label]
+        for field in wanted.carried or ():
+            _check_carried(field, schema.field(field.name).type, wanted)
+        metadata, names = file.metadata, [schema.names[index] for index in picked]
+        begin, end = groups or (0, metadata.num_row_groups)
+        row = sum(metadata.row_group(group).num_rows for group in range(begin))
         batches = file.iter_batches(
-            batch_size=_rows_per_batch(file.metadata, schema.names[text], batch_bytes),
-            columns=[schema.names[index] for index in picked],
+            batch_size=_rows_per_batch(metadata, names, batch_bytes),
+            row_groups=list(range(begin, end)),
+            columns=list(dict.fromkeys(names)),
             use_threads=False,
         )
-        row = 0
         while True:
             try:
                 rows = next(batches, None)
@@ -379,20 +558,39 @@ def read_parquet(path: str | Path, wanted: Wanted, batch_bytes: int) -> Iterator
                 raise wanted.error(f"the rows from data row {row + 1} on cannot be read", error) from error
             if rows is None:
                 break
-            columns = [decoded(rows.column(schema.names[index])) for index in picked]
+            columns = [decoded(rows.column(name)) for name in names]
             if rows.num_rows:
-                yield wanted.batch(columns[0], columns[1] if len(columns) > 1 else None, row)
+                yield wanted.batch(*_dealt(columns, wanted, row))
                 row += rows.num_rows
-    if not row:
+                if position is not None:
+                    position.bytes = position.size * row // max(1, metadata.num_rows)
+    if not metadata.num_rows:
         raise wanted.error("no data rows in it")
 
 
-def _rows_per_batch(metadata: pq.FileMetaData, text: str, batch_bytes: int) -> int:
+def _check_carried(wanted_field: pa.Field, found: pa.DataType, wanted: Wanted) -> None:
+    """Whether a column of this file may stand below that of the first."""
+    kind = found.value_type if pa.types.is_dictionary(found) else found
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    fits = (
+        kind == wanted_field.type
+        or (_is_string(kind) and _is_string(wanted_field.type))
+        or (pa.types.is_integer(kind) and pa.types.is_integer(wanted_field.type))
+        or (number and pa.types.is_floating(wanted_field.type))
+        or pa.types.is_null(kind)
+    )
+    if not fits:
+        raise wanted.error(
+            f"the column {wanted_field.name!r} holds {kind}, and {wanted_field.type} in the first file"
+        )
+
+
+def _rows_per_batch(metadata: pq.FileMetaData, names: list[str], batch_bytes: int) -> int:
     size = 0
     for group_index in range(metadata.num_row_groups):
         group = metadata.row_group(group_index)
         for index in range(group.num_columns):
-            if group.column(index).path_in_schema == text:
+            if group.column(index).path_in_schema.split(".")[0] in names:
                 size += group.column(index).total_uncompressed_size
     rows: int = metadata.num_rows
     return max(1, min(_PARQUET_ROWS, rows * batch_bytes // max(size, 1)))
