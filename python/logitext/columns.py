@@ -89,7 +89,8 @@ class Batch:
 
     def between(self, begin: int, end: int) -> Batch:
         """Return what is left of the batch if it has rows of the input from `begin` to before `end` alone."""
-        begin, end = max(begin, self.first_row), min(end, self.first_row + self.rows)
+        begin = min(max(begin, self.first_row), self.first_row + self.rows)
+        end = max(begin, min(end, self.first_row + self.rows))
         if end - begin == self.rows:
             return self
         inside = (begin - self.first_row, end - self.first_row)
@@ -175,10 +176,10 @@ class Wanted:
         self, texts: pa.Array, first_row: int, carried: Sequence[pa.Array], faults: dict[int, str]
     ) -> Batch:
         rows = len(texts)
-        columns = self._carried(carried, first_row, faults)
         for row in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist():
             faults.setdefault(row, f"the text of data row {first_row + row + 1} is missing")
         texts = self._checked(texts, "text", first_row, faults)
+        columns = self._carried(carried, first_row, faults)
         bad = np.zeros(rows, np.bool_)
         bad[list(faults)] = True
         kept = void = None

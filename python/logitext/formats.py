@@ -7,8 +7,9 @@ import io
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,9 @@ from logitext.streams import Pieces, Position, chunks, complete_lines, open_bina
 FASTTEXT_PREFIX = "__label__"
 _SEVERAL = "for several labels per text give --multilabel"
 _PARQUET_ROWS = 1 << 16
+_AN_ARRAY = "a JSON array, where JSON Lines have one object per line"
+_NOTHING = pa.struct([])
+"""Objects that are always empty: Parquet has no room for them."""
 _ROWS_LOOKED_AT = 10_000
 """To tell what columns JSON Lines have."""
 
@@ -201,46 +205,56 @@ def read_json_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
 
 def json_columns(pieces: Pieces, wanted: Wanted) -> pa.Schema:
     """What columns the first rows have, and what is in them."""
-    for chunk in chunks(pieces, complete_lines, wanted.source):
-        start = re.search(rb"\S", chunk)
-        if start is None:
-            continue
-        rows: list[dict[str, Any]] = []
-        for line in islice(chunk[start.start() :].splitlines(), _ROWS_LOOKED_AT):
-            try:
-                rows.append(_json_object(line, wanted, len(rows) + 1))
-            except ValueError:
-                if not wanted.lenient:
-                    raise
-        if not rows:
-            raise wanted.error("no line of its beginning is a JSON object")
-        names = dict.fromkeys(name for row in rows for name in row)
-        return pa.schema(
-            [(name, _json_type([row.get(name) for row in rows], name, wanted)) for name in names]
-        )
-    raise wanted.error("empty")
+    lines = (line for chunk in chunks(pieces, complete_lines, wanted.source) for line in chunk.splitlines())
+    rows: list[dict[str, Any]] = []
+    for line in islice((line for line in lines if line.strip()), _ROWS_LOOKED_AT):
+        if line.startswith(b"[") and not rows:
+            raise wanted.error(_AN_ARRAY)
+        with suppress(ValueError) if wanted.lenient else nullcontext():
+            rows.append(_json_object(line, wanted, len(rows) + 1))
+    if not rows:
+        raise wanted.error("no line of its beginning is a JSON object" if wanted.lenient else "empty")
+    names = dict.fromkeys(name for row in rows for name in row)
+    kinds = [(name, _json_type([row.get(name) for row in rows], name, wanted)) for name in names]
+    return pa.schema([(name, kind) for name, kind in kinds if kind != _NOTHING])
 
 
-def _json_type(values: list[Any], name: str, wanted: Wanted) -> pa.DataType:
-    try:
-        kind = pa.array(values).type
-    except (pa.ArrowException, UnicodeError) as error:
+def _json_type(values: Iterable[Any], name: str, wanted: Wanted) -> pa.DataType:
+    """What a column of JSON values holds; what is always null may turn out to be text."""
+    counts = Counter(type(value) for value in values if value is not None)
+    if set(counts) == {int, float}:
+        return pa.float64()
+    if len(counts) > 1 and not wanted.lenient:
+        kinds = " and ".join(sorted(_JSON_NAMES[kind] for kind in counts))
         raise wanted.error(
-            f"the column {name!r} holds values of several kinds; name those to carry along with --columns",
-            error,
-        ) from error
-    return _wide(kind)
+            f"the column {name!r} is {kinds} in different rows; name those to carry along with --columns"
+        )
+    kind = counts.most_common(1)[0][0] if counts else str
+    own = [value for value in values if type(value) is kind]
+    if kind is list:
+        return pa.list_(_json_type([item for value in own for item in value], name, wanted))
+    if kind is dict:
+        names = dict.fromkeys(inner for value in own for inner in value)
+        inner = [(inner, _json_type([v.get(inner) for v in own], name, wanted)) for inner in names]
+        return pa.struct([(inner, kind) for inner, kind in inner if kind != _NOTHING])
+    return pa.float64() if kind is float else _LABEL_TYPES[kind]
 
 
-def _wide(kind: pa.DataType) -> pa.DataType:
-    """Strings with room for more than 2 GB; what was only null may turn out to be text."""
-    if pa.types.is_string(kind) or pa.types.is_null(kind):
-        return pa.large_string()
+def _holds(kind: pa.DataType, value: Any) -> bool:
+    """Whether a column holds a JSON value as it is: Arrow would cut 1.5 to an integer."""
+    if value is None:
+        return True
     if pa.types.is_list(kind):
-        return pa.list_(_wide(kind.value_type))
+        return type(value) is list and all(_holds(kind.value_type, item) for item in value)
     if pa.types.is_struct(kind):
-        return pa.struct([(inner.name, _wide(inner.type)) for inner in kind])
-    return kind
+        return type(value) is dict and all(_holds(field.type, value.get(field.name)) for field in kind)
+    if pa.types.is_integer(kind):
+        return type(value) is int and -(1 << 63) <= value < 1 << 63
+    if pa.types.is_floating(kind):
+        return type(value) in (int, float)
+    if pa.types.is_boolean(kind):
+        return type(value) is bool
+    return type(value) is str and not re.search("[\ud800-\udfff]", value)
 
 
 def _first_object(rows: bytes, wanted: Wanted) -> bytes:
@@ -257,7 +271,7 @@ def _first_object(rows: bytes, wanted: Wanted) -> bytes:
 def _json_fields(line: bytes, wanted: Wanted) -> dict[str, type]:
     """The keys of the text and the label and their types, from the first record."""
     if line.startswith(b"["):
-        raise wanted.error("a JSON array, where JSON Lines have one object per line")
+        raise wanted.error(_AN_ARRAY)
     record = _json_object(line, wanted, 1)
     names = list(record)
     text, label = text_and_label(names, wanted)
@@ -314,15 +328,14 @@ def _parse_json_slowly(
         found: dict[str, Any] = {}
         try:
             record = _json_object(line, wanted, row)
+            for name, field in carried.items():
+                found[name] = _json_carried(record.get(name), field, wanted, row)
             for (name, kind), what in zip(fields.items(), ("text", "label"), strict=False):
                 found[name] = _json_field(record, name, kind, what, wanted, row)
-            for name in carried:
-                found[name] = _json_carried(record.get(name), carried[name], wanted, row)
         except ValueError as error:
             if not wanted.lenient:
                 raise
             faults[row - first_row - 1] = str(error).removeprefix(f"{wanted.source}: ").removesuffix(".")
-            found = {name: None if name in fields else value for name, value in found.items()}
         for name, column in values.items():
             column.append(found.get(name))
     columns = {name: _json_column(values[name], kind, wanted) for name, kind in fields.items()}
@@ -350,14 +363,11 @@ def _json_field(record: dict[str, Any], name: str, kind: type, what: str, wanted
 
 def _json_carried(value: Any, field: pa.Field, wanted: Wanted, row: int) -> Any:
     """A value that is only carried along, if its column can hold it."""
-    try:
-        pa.array([value], field.type)
-    except (pa.ArrowException, UnicodeError, OverflowError) as error:
+    if not _holds(field.type, value):
         raise wanted.error(
             f"the column {field.name!r} of data row {row} is {_JSON_NAMES[type(value)]}, which does not fit "
-            f"the {field.type} of the first rows; name those to carry along with --columns",
-            error,
-        ) from None
+            f"the {field.type} of the first rows; name those to carry along with --columns"
+        )
     return value
 
 

@@ -110,7 +110,7 @@ def _format_of(path: str | Path, format: str | None) -> tuple[str, str | None]:
         raise ValueError(
             f"{path}: the suffix {stem.suffix!r} names no output format; the known ones are "
             f"{', '.join('.' + known for known in OUTPUT_FORMATS)}, optionally with "
-            f"{' or '.join(COMPRESSIONS)} after them; rename the file or give --format."
+            f"{' or '.join(COMPRESSIONS)} after them; rename the file, give --format, or end a folder with /."
         )
     if kind == "parquet" and compression is not None:
         raise ValueError(f"{path}: Parquet compresses itself and cannot be written through {compression}.")

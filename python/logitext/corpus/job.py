@@ -83,7 +83,7 @@ class Job:
         if self.sample < 0:
             raise ValueError(f"sample must be at least 0, got {self.sample}")
         if self.format not in FORMATS:
-            raise ValueError(f"a corpus is written as {' or '.join(FORMATS)}, not {self.format!r}")
+            raise ValueError(f"a folder is written as {' or '.join(FORMATS)}, not {self.format!r}")
 
     @property
     def looked_at(self) -> list[str]:
