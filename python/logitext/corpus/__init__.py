@@ -1,0 +1,1 @@
+"""Corpora: more text than one would read twice."""
