@@ -65,11 +65,12 @@ LAYERS = [
     ["classifier"],
     ["answers", "many"],
     ["report", "report_figures", "report_page", "report_sections", "report_words", "fasttext", "corpus"],
-    ["remote", "transport", "ray", "client", "server"],
+    ["remote", "transport", "duckdb", "polars", "spark", "ray", "client", "server"],
     ["screen", "cli"],
 ]
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 OPTIONAL = {"sklearn", "scipy", "pandas", "polars", "joblib", "ray", "torch", "ml_dtypes", "matplotlib"}
+OPTIONAL |= {"datasketches", "duckdb", "fsspec", "pyspark"}
 OF_SERVER = {"uvicorn", "orjson", "httptools", "uvloop"}
 """Only the server imports them, and nothing imports the server at its top."""
 SLOW = {"rich", "click"}

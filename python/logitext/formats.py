@@ -31,7 +31,7 @@ from logitext.streams import Pieces, Position, chunks, complete_lines, open_bina
 
 FASTTEXT_PREFIX = "__label__"
 _SEVERAL = "for several labels per text give --multilabel"
-_PARQUET_ROWS = 1 << 16
+_PARQUET_ROWS, _ROWS_TRIED = 1 << 14, 256
 _AN_ARRAY = "a JSON array, where JSON Lines have one object per line"
 _NOTHING = pa.struct([])
 """Objects that are always empty: Parquet has no room for them."""
@@ -230,7 +230,7 @@ def _json_type(values: Iterable[Any], name: str, wanted: Wanted) -> pa.DataType:
             f"the column {name!r} is {kinds} in different rows; name those to carry along with --columns"
         )
     kind = counts.most_common(1)[0][0] if counts else str
-    own = [value for value in values if type(value) is kind]
+    own: list[Any] = [value for value in values if type(value) is kind]
     if kind is list:
         return pa.list_(_json_type([item for value in own for item in value], name, wanted))
     if kind is dict:
@@ -556,7 +556,7 @@ def read_parquet(
         begin, end = groups or (0, metadata.num_row_groups)
         row = sum(metadata.row_group(group).num_rows for group in range(begin))
         batches = file.iter_batches(
-            batch_size=_rows_per_batch(metadata, names, batch_bytes),
+            batch_size=_rows_per_batch(file, list(dict.fromkeys(names)), batch_bytes, (begin, end)),
             row_groups=list(range(begin, end)),
             columns=list(dict.fromkeys(names)),
             use_threads=False,
@@ -595,15 +595,24 @@ def _check_carried(wanted_field: pa.Field, found: pa.DataType, wanted: Wanted) -
         )
 
 
-def _rows_per_batch(metadata: pq.FileMetaData, names: list[str], batch_bytes: int) -> int:
-    size = 0
-    for group_index in range(metadata.num_row_groups):
-        group = metadata.row_group(group_index)
+def _rows_per_batch(file: pq.ParquetFile, names: list[str], batch_bytes: int, groups: tuple[int, int]) -> int:
+    """How many rows make about so many bytes, by what the file says and by its first rows.
+
+    The file alone does not know: a text that comes again and again is stored once.
+    """
+    size = rows = 0
+    for group_index in range(*groups):
+        group = file.metadata.row_group(group_index)
+        rows += group.num_rows
         for index in range(group.num_columns):
             if group.column(index).path_in_schema.split(".")[0] in names:
                 size += group.column(index).total_uncompressed_size
-    rows: int = metadata.num_rows
-    return max(1, min(_PARQUET_ROWS, rows * batch_bytes // max(size, 1)))
+    each = size / max(1, rows)
+    how = {"columns": names, "use_threads": False}
+    with suppress(pa.ArrowException, OSError, StopIteration):  # said where the rows are read
+        first = next(file.iter_batches(batch_size=_ROWS_TRIED, row_groups=[*range(*groups)][:1], **how))
+        each = max(each, sum(decoded(column).nbytes for column in first.columns) / max(1, first.num_rows))
+    return max(1, min(_PARQUET_ROWS, round(batch_bytes / max(each, 1e-9))))
 
 
 def _is_string(kind: pa.DataType) -> bool:

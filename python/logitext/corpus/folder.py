@@ -18,6 +18,7 @@ __all__ = ["Folder", "open_folder"]
 OURS = "_logitext"
 """What we keep beside the parts; other programs pass over names that begin so."""
 PLAN, PARTS, LOCK, MANIFEST = "plan.json", "parts.jsonl", "lock", "manifest.json"
+THRESHOLD = "threshold.json"
 FAULTS = ".faults"
 """Ends the name of the list of a part's bad rows."""
 SCORED = "scored"
@@ -184,7 +185,10 @@ def _remove_unfinished(folder: Folder) -> None:
                 file.unlink()
     for file in folder.ours.glob(".*.part"):
         file.unlink()
-    missing = [record for record in folder.records if not (folder._place(record) / record["part"]).is_file()]
+    # What waited for a threshold may go once that is found.
+    needed = {"part"} if (folder.ours / THRESHOLD).exists() else {"part", "scored"}
+    places = ((record, folder._place(record)) for record in folder.records if record["kind"] in needed)
+    missing = [record for record, place in places if not (place / record["part"]).is_file()]
     if missing:
         raise ValueError(
             f"{folder.path}: {missing[0]['part']} is gone since it was written: begin again with --overwrite"

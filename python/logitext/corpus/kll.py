@@ -15,7 +15,9 @@ M = 8
 """Smallest size of a level."""
 FAMILY = 15
 EMPTY, SORTED, SINGLE = 1, 2, 4
-MOST_LEVELS = 60
+MOST_LEVELS = 48
+MOST_COUNTED = 1 << 52
+"""More would let the library's counters overflow when such sketches are merged."""
 FAULT = "these bytes are no sketch of scores, or a damaged one"
 
 
@@ -46,7 +48,10 @@ def check(data: bytes) -> None:
         raise ValueError(FAULT)
     count, least_k, levels, _ = struct.unpack_from("<QHBB", data, 8)
     head = 20 + 4 * levels
-    if least_k != K or not 1 <= levels <= MOST_LEVELS or len(data) < head + 16 or count < 2:
+    if least_k != K or not 1 <= levels <= MOST_LEVELS or len(data) < head + 16:
+        raise ValueError(FAULT)
+    # The library makes room for as many levels as so many numbers can fill, and no more.
+    if not max(2, 1 << (levels - 1)) <= count <= MOST_COUNTED:
         raise ValueError(FAULT)
     begins = struct.unpack_from(f"<{levels}I", data, 20)
     ends = [*begins[1:], _capacity(levels)]

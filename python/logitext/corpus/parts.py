@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,6 +27,10 @@ from logitext.files import replacing
 from logitext.streams import Position
 from logitext.tables import read
 from logitext.writing import open_writer
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
 
 __all__ = ["BATCH_BYTES", "PART_BYTES", "Part", "answer_span", "part_name", "rows_of"]
 
@@ -209,13 +213,12 @@ class Seen:
             self.sketch.add(done.scores if done.kept is None else done.scores[done.kept])
         if self.sample is not None:
             numbers, texts = done.batch.numbers(), done.batch.texts
-            rows = self.sample.candidates(done.scores, self.span.input, numbers, self.limits)
-            records = [
-                {"score": float(done.scores[at]), "text": texts[at].as_py(), "file": self.span.path}
-                | {"row": int(numbers[at]) + 1}
-                for at in rows.tolist()
-            ]
-            self.sample.add(done.scores, self.span.input, numbers, rows, records)
+
+            def records(rows: NDArray[Any]) -> list[dict[str, Any]]:
+                places = ((at, int(numbers[at]) + 1) for at in rows.tolist())
+                return [{"file": self.span.path, "row": row, "text": texts[at].as_py()} for at, row in places]
+
+            self.sample.add(done.scores, self.span.input, numbers, records, self.limits)
 
     def record(self) -> Record:
         found: Record = {}

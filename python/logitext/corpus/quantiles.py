@@ -98,7 +98,7 @@ class ScoreSketch:
 
     def merge(self, other: ScoreSketch) -> None:
         """Take the scores of another sketch."""
-        # Reading the bytes anew, for a sketch may be merged with itself.
+        # By its bytes, for a sketch may be merged with itself.
         self._sketch.merge(_library().deserialize(other._sketch.serialize()))
         self.missing += other.missing
 

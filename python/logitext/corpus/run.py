@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from logitext import _core
 from logitext.arguments import thread_count
 from logitext.classifier import TextClassifier, load
-from logitext.corpus.folder import Folder, open_folder, write_json
+from logitext.corpus.folder import THRESHOLD, Folder, open_folder, write_json
 from logitext.corpus.inputs import BadFile, Span, spans_of, states_of
 from logitext.corpus.job import Job
 from logitext.corpus.parts import Record, Tell, answer_span
 from logitext.corpus.samples import Sample
 from logitext.corpus.top import choose_span, threshold_of
+from logitext.files import replacing
 from logitext.modelfile import fingerprint
 from logitext.sources import files_of
 
@@ -256,7 +257,6 @@ class _Run:
         self.progress = progress
         self.changing = threading.Lock()
         self.sample = Sample(job.sample) if job.sample else None
-        self.counts = [0, 0, 0]
 
     def all(self) -> Outcome:
         spans = list(self.spans())
@@ -286,7 +286,12 @@ class _Run:
             for name in ("rows", "kept", "bad_rows", "text_bytes", "failed", "threshold")
         }
         if self.sample is not None:
-            self.sample.write(self.folder.ours / "sample.jsonl")
+            rows = [
+                {"score": row["score"], "stratum": row["stratum"], **row["record"]}
+                for row in self.sample.records()
+            ]
+            with replacing(self.folder.ours / "sample.jsonl") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
             said["strata"] = self.sample.counts
         self.folder.finish(said)
         return outcome
@@ -302,7 +307,7 @@ class _Run:
 
     def threshold(self) -> dict[str, Any]:
         """The score from which on rows are kept: found once, for a sketch differs a little each time."""
-        path = self.folder.ours / "threshold.json"
+        path = self.folder.ours / THRESHOLD
         if not path.exists():
             write_json(path, threshold_of(self.job, self.folder))
         found: dict[str, Any] = json.loads(path.read_bytes())
@@ -311,15 +316,14 @@ class _Run:
     def run(self, kind: str, spans: list[Span], threshold: float = 0.0) -> None:
         tasks = [task for span in spans if (task := self.task(kind, span, threshold)) is not None]
         total = sum(task.span.bytes for task in tasks)
+        seen = [0, 0, 0]
 
         def tell(rows: int, text: int, file: int) -> None:
             with self.changing:
-                for at, more in enumerate((rows, text, file)):
-                    self.counts[at] += more
+                seen[0], seen[1], seen[2] = seen[0] + rows, seen[1] + text, seen[2] + file
                 if self.progress is not None:
-                    self.progress(*self.counts, total)
+                    self.progress(seen[0], seen[1], seen[2], total)
 
-        self.counts = [0, 0, 0]
         if tasks:
             self.engine(tasks, self.models, self.done, self.task_failed, tell)
 
