@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logitext.arguments import thread_count
-from logitext.features import arrow_numbers, arrow_strings
+from logitext.features import arrow_numbers, arrow_strings, as_column, as_texts
 from logitext.labels import LabelSets
 from logitext.logits import argmax, top_k
 from logitext.model import logits_by, read_by
@@ -182,6 +182,45 @@ def answers_of_many(
         for asked, (z, ngrams) in zip(every, read, strict=True):
             columns |= asked.columns(z, ngrams)
         yield pa.RecordBatch.from_pydict(columns)
+
+
+def answer_column(model: TextClassifier, texts: Any, **options: Any) -> pa.RecordBatch:
+    """Answer a column that may have nulls, which have nulls for answers.
+
+    Parameters
+    ----------
+    model : TextClassifier
+    texts : as for `TextClassifier.logits`, with nulls
+    **options
+        As for `answers`.
+
+    Returns
+    -------
+    pyarrow.RecordBatch
+        With as many rows as there are texts.
+
+    Raises
+    ------
+    NotFittedError, ValueError
+        As `TextClassifier.logits`, and as `answers`.
+    """
+    column = as_column(texts, "texts")
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    known = column.drop_null() if column.null_count else column
+    parts = [answer_schema(model, **options).empty_table()]
+    parts += [pa.Table.from_batches([batch]) for batch in answers(model, as_texts(known), **options)]
+    table = pa.concat_tables(parts)
+    if column.null_count:
+        table = table.take(arrow_numbers(np.cumsum(valid) - 1, ~valid))
+    return (
+        table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema)
+    )
+
+
+def answer_schema(model: TextClassifier, **options: Any) -> pa.Schema:
+    """Return the names and types of the columns of `answers`; the options are as there."""
+    model._fitted()
+    return next(answers(model, arrow_strings([""]), **options)).schema
 
 
 def _several(given: LabelSets, shares: NDArray[np.float32], labels: pa.Array) -> dict[str, pa.Array]:
