@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -22,6 +23,7 @@ import pytest
 
 import logitext as lt
 from logitext.corpus import inputs, parts
+from test_cli import on_a_terminal
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LOGITEXT = str(Path(sys.executable).parent / "logitext")
@@ -622,3 +624,41 @@ def test_the_command(model_file: Path, tmp_path: Path) -> None:
         assert run("-o", "new/", *wrong, code=2).stdout == ""
     assert "needs a folder" in run("-o", "x.csv", "--overwrite", code=2).stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_progress_for_a_person_and_for_a_log(
+    model: lt.TextClassifier,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from logitext.cli import corpus as told
+
+    small_parts(monkeypatch)
+    monkeypatch.setattr(told, "EVERY", 0.0)
+    with told.progress() as tell:
+        lt.predict_corpus(model, corpus(tmp_path / "in"), tmp_path / "out", progress=tell)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 5
+    for line in lines:
+        assert re.fullmatch(
+            r"[\d,]+ rows, [\d.e+]+ MB/s, \d+%(, (\d+ h )?(\d+ min )?(\d+ s )?left)?", line
+        ), line
+    assert lines[-1].startswith("1,800 rows")
+    assert "100%, 0 s left" in lines[-1]
+
+
+def test_progress_is_drawn_on_a_terminal(model_file: Path, tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", rows=20_000)
+    code, seen = on_a_terminal(["predict", model_file, source, "-o", tmp_path / "out"], b"MB/s", None)
+    assert code == 0
+    assert re.search(r"[\d,]+ rows, [\d.]+ MB/s", seen)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600 * 30 + 65, "30 h 1 min")]
+)
+def test_time_left(seconds: float, said: str) -> None:
+    from logitext.cli.corpus import _duration
+
+    assert _duration(seconds) == said

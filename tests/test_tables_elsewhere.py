@@ -156,7 +156,7 @@ def test_duckdb_refuses(connection: duckdb.DuckDBPyConnection, clf: lt.TextClass
         connection.sql("SELECT label(id) FROM t").fetchall()
     with pytest.raises(lt.NotFittedError):
         register(connection, lt.TextClassifier())
-    with pytest.raises(ValueError, match="rows|coverage"):
+    with pytest.raises(ValueError, match=r"rows|coverage"):
         register(connection, of(["x", "x", "y", "y"]), "x_", coverage=0.9999)
     register(connection, of(["x", "x", "y", "y"]))  # takes the place of the first
     assert connection.sql("SELECT DISTINCT label(text) FROM t WHERE text = ''").fetchall()[0][0] in ("x", "y")

@@ -150,7 +150,8 @@ def answer_span(
         pieces = (piece for batch in batches for piece in batch.pieces(rows_at_once(every)))
         tables = in_order(work, pieces, executor, most)
         seen = partial(Seen, job, span, limits)
-        yield from written(tables, job, span, place, ours, seen=seen, tell=counted(tell, span, position))
+        told = Counted(tell, span, position)
+        yield from written(tables, job, span, place, ours, seen=seen, told=told)
 
 
 def written(
@@ -161,7 +162,7 @@ def written(
     ours: Path,
     *,
     seen: Callable[[], Seen] | None = None,
-    tell: Tell,
+    told: Counted,
 ) -> Iterator[Record]:
     """Write tables as parts and give the record of each."""
     kind, format = ("scored", "parquet") if ours == place.parent else ("part", job.format)
@@ -187,13 +188,15 @@ def written(
                 rows, kept = part.end - record["begin"], kept + part.table.num_rows
                 text_bytes += part.text_bytes
                 faults |= part.faults
-                tell(part.end - part.begin, part.text_bytes, 0)
+                told(part.end - part.begin, part.text_bytes)
                 end, part = part.end, next(tables, None)
                 if text_bytes >= PART_BYTES:
                     break
         if faults:
             _write_faults(ours / (Path(name).stem + FAULTS), span.path, faults)
         record |= {"end": end, "rows": rows, "kept": kept, "text_bytes": text_bytes, "faults": len(faults)}
+        if part is None:
+            told.end()
         yield record | {"last": part is None} | ({} if scores is None else scores.record())
 
 
@@ -248,14 +251,21 @@ def _write_faults(list_: Path, path: str, faults: dict[int, str]) -> None:
             file.write(json.dumps(said, ensure_ascii=False).encode() + b"\n")
 
 
-def counted(tell: Tell, span: Span, position: Position) -> Tell:
-    """Tell how much of the file is done as well."""
-    last = 0
+class Counted:
+    """Tells how much of a span is done, its share of the file as well: all of it in the end."""
 
-    def all_of_it(rows: int, text: int, file: int) -> None:
-        nonlocal last
-        now = min(span.bytes, max(last, position.bytes))
-        tell(rows, text, now - last)
-        last = now
+    def __init__(self, tell: Tell, span: Span, position: Position) -> None:
+        self.tell, self.span, self.position = tell, span, position
+        self.told = 0
 
-    return all_of_it
+    def __call__(self, rows: int, text_bytes: int) -> None:
+        self._told(rows, text_bytes, self.position.bytes)
+
+    def end(self) -> None:
+        """Tell of the rest: what a file ends with may be no rows."""
+        self._told(0, 0, self.span.bytes)
+
+    def _told(self, rows: int, text_bytes: int, read: int) -> None:
+        now = min(self.span.bytes, max(self.told, read))
+        self.tell(rows, text_bytes, now - self.told)
+        self.told = now

@@ -16,7 +16,7 @@ from logitext.corpus.ahead import read_ahead
 from logitext.corpus.folder import Folder
 from logitext.corpus.inputs import Span
 from logitext.corpus.job import Job
-from logitext.corpus.parts import AHEAD, ROW, SCORE, Part, Record, Tell, counted, rows_of, written
+from logitext.corpus.parts import AHEAD, ROW, SCORE, Counted, Part, Record, Tell, rows_of, written
 from logitext.corpus.quantiles import ScoreSketch, exact_threshold
 from logitext.features import arrow_numbers, buffers
 from logitext.streams import Position
@@ -88,7 +88,7 @@ def choose_span(
         with pq.ParquetFile(scored[0]) as file:
             answers = file.schema_arrow.remove_metadata()
         chosen = _joined(job, batches, _high(scored, threshold, begin), answers)
-        yield from written(chosen, job, span, place, ours, tell=counted(tell, span, position))
+        yield from written(chosen, job, span, place, ours, told=Counted(tell, span, position))
 
 
 def _high(scored: list[Path], threshold: float, begin: int) -> Iterator[pa.RecordBatch]:

@@ -69,7 +69,8 @@ def read_parquet(
             _check_carried(field, schema.field(field.name).type, wanted)
         metadata, names = file.metadata, [schema.names[index] for index in picked]
         begin, end = groups or (0, metadata.num_row_groups)
-        row = sum(metadata.row_group(group).num_rows for group in range(begin))
+        first = row = sum(metadata.row_group(group).num_rows for group in range(begin))
+        rows_there = sum(metadata.row_group(group).num_rows for group in range(begin, end))
         batches = file.iter_batches(
             batch_size=_rows_per_batch(file, list(dict.fromkeys(names)), batch_bytes, (begin, end)),
             row_groups=list(range(begin, end)),
@@ -88,7 +89,7 @@ def read_parquet(
                 yield wanted.batch(*dealt(columns, wanted, row))
                 row += rows.num_rows
                 if position is not None:
-                    position.bytes = position.size * row // max(1, metadata.num_rows)
+                    position.bytes = position.size * (row - first) // max(1, rows_there)
     if not metadata.num_rows:
         raise wanted.error("no data rows in it")
 
