@@ -540,6 +540,15 @@ def test_a_folder_with_other_content(model: lt.TextClassifier, tmp_path: Path) -
         lt.predict_corpus(model, source, tmp_path / "no" / "out")
 
 
+def test_an_output_that_would_be_an_input(model: lt.TextClassifier, tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in")
+    for inside in (source / "out", source):
+        with pytest.raises(ValueError, match=r"is within the input .*in: name a folder beside it"):
+            lt.predict_corpus(model, source, inside)
+    assert lt.predict_corpus(model, source, source / "_out").rows == 1800
+    assert lt.predict_corpus(model, source, source / "_out").done_before == 1800
+
+
 def test_a_full_disk(model_file: Path, tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", rows=3000)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,17 +43,25 @@ class Folder:
         self.path, self.ours, self.scored = path, path / OURS, path / OURS / SCORED
         self.plan = plan
         self.records: list[Record] = []
+        self._spans: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
         self._log: TextIO | None = None
         self._writing = threading.Lock()
 
     def of(self, kind: str, input_number: int, span: int) -> list[Record]:
         """Return the records of a span's parts, in their order; `kind` is "part" or "scored"."""
-        own = [
-            record
-            for record in self.records
-            if (record["kind"], record["input"], record["span"]) == (kind, input_number, span)
-        ]
-        return sorted(own, key=lambda record: int(record["begin"]))
+        return sorted(self._spans[kind, input_number, span], key=lambda record: int(record["begin"]))
+
+    def hold(self, records: list[Record]) -> None:
+        """Hold these records, and no others."""
+        self.records.clear()
+        self._spans.clear()
+        for record in records:
+            self._hold(record)
+
+    def _hold(self, record: Record) -> None:
+        self.records.append(record)
+        if record["kind"] != "drop":
+            self._spans[record["kind"], record["input"], record["span"]].append(record)
 
     def add(self, record: Record) -> None:
         """Remember a part that is written: from now on it is not written again."""
@@ -61,13 +70,13 @@ class Folder:
             self._log.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._log.flush()
             os.fsync(self._log.fileno())
-            self.records.append(record)
+            self._hold(record)
 
     def drop(self, input_number: int) -> None:
         """Take back the parts of an input that turned out to be bad."""
         own = [record for record in self.records if record["input"] == input_number]
         self.add({"kind": "drop", "input": input_number})
-        self.records = [record for record in self.records if record["input"] != input_number]
+        self.hold([record for record in self.records if record["input"] != input_number])
         for record in own:
             (self._place(record) / record["part"]).unlink(missing_ok=True)
             self._faults(record).unlink(missing_ok=True)
@@ -77,7 +86,7 @@ class Folder:
 
     def finish(self, said: dict[str, Any]) -> None:
         """Write the manifest, and the rows that were bad; what was kept for later is removed."""
-        hidden = ("kind", "sketch", "sample")
+        hidden = ("kind", "sample")
         parts = [
             {key: value for key, value in record.items() if key not in hidden} for record in self.parts()
         ]
@@ -143,7 +152,7 @@ def open_folder(path: Path, plan: dict[str, Any], *, overwrite: bool = False) ->
         if begun is None:
             _refuse_others(folder, [])
             write_json(ours / PLAN, plan)
-        folder.records = _records(ours / PARTS)
+        folder.hold(_records(ours / PARTS))
         if begun is not None:
             folder.plan = plan = _compared(path, begun, plan, {record["input"] for record in folder.records})
             write_json(ours / PLAN, plan)

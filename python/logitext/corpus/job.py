@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -90,7 +91,7 @@ class Job:
         """The columns of the input that are read beside the text."""
         return [] if self.read is None else list(self.read.names)
 
-    @property
+    @cached_property
     def condition(self) -> Condition | None:
         """The rows to keep."""
         return None if self.keep is None else Condition(self.keep)

@@ -20,7 +20,6 @@ from logitext.corpus.answered import Answered, answered
 from logitext.corpus.folder import FAULTS
 from logitext.corpus.inputs import BadFile, Span
 from logitext.corpus.job import Job
-from logitext.corpus.quantiles import ScoreSketch
 from logitext.corpus.samples import Sample
 from logitext.features import arrow_numbers, buffers
 from logitext.files import replacing
@@ -201,19 +200,16 @@ def written(
 
 
 class Seen:
-    """The scores of a part, as a sketch, and rows to look at."""
+    """Of the rows of a part, by their scores, some to look at."""
 
     def __init__(self, job: Job, span: Span, limits: Any) -> None:
         self.job, self.span, self.limits = job, span, limits
-        self.sketch = ScoreSketch() if job.sketched else None
         self.sample = Sample(job.sample) if job.sample else None
 
     def add(self, part: Part) -> None:
         done = part.answered
         if done is None or done.scores is None:
             return
-        if self.sketch is not None:
-            self.sketch.add(done.scores if done.kept is None else done.scores[done.kept])
         if self.sample is not None:
             numbers, texts = done.batch.numbers(), done.batch.texts
 
@@ -224,12 +220,7 @@ class Seen:
             self.sample.add(done.scores, self.span.input, numbers, records, self.limits)
 
     def record(self) -> Record:
-        found: Record = {}
-        if self.sketch is not None:
-            found["sketch"] = self.sketch.to_bytes().hex()
-        if self.sample is not None:
-            found["sample"] = self.sample.to_json()
-        return found
+        return {} if self.sample is None else {"sample": self.sample.to_json()}
 
 
 def _scores_alone(job: Job, done: Answered) -> pa.RecordBatch:

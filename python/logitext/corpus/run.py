@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from logitext import _core
+from logitext.addresses import is_address
 from logitext.arguments import thread_count
 from logitext.classifier import TextClassifier, load
 from logitext.corpus.folder import THRESHOLD, Folder, open_folder, write_json
@@ -196,6 +197,7 @@ def run_corpus(
     start = time.perf_counter()
     models = _loaded(models)
     files = files_of(inputs)
+    _refuse_output_within(inputs, Path(output))
     states = states_of(files)
     bad = {number: state["error"] for number, state in enumerate(states) if "error" in state}
     if bad and job.on_bad_file == "error":
@@ -221,6 +223,16 @@ def _loaded(models: Mapping[str, Any]) -> dict[str, TextClassifier]:
     if not models:
         raise ValueError("there are no models")
     return {name: each if isinstance(each, TextClassifier) else load(each) for name, each in models.items()}
+
+
+def _refuse_output_within(inputs: Any, output: Path) -> None:
+    """The output would be an input of the next run."""
+    for given in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+        folder = Path(given)
+        if not is_address(given) and folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+            below = output.resolve().relative_to(folder.resolve()).parts
+            if not any(name.startswith((".", "_")) for name in below):
+                raise ValueError(f"{output}: is within the input {given}: name a folder beside it")
 
 
 def _settled(job: Job, models: Mapping[str, TextClassifier], files: list[str], bad: dict[int, str]) -> Job:
@@ -286,15 +298,21 @@ class _Run:
             for name in ("rows", "kept", "bad_rows", "text_bytes", "failed", "threshold")
         }
         if self.sample is not None:
-            rows = [
-                {"score": row["score"], "stratum": row["stratum"], **row["record"]}
-                for row in self.sample.records()
-            ]
-            with replacing(self.folder.ours / "sample.jsonl") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-            said["strata"] = self.sample.counts
+            said["strata"] = self.write_sample()
         self.folder.finish(said)
         return outcome
+
+    def write_sample(self) -> list[int]:
+        """Write the rows to look at; give the number of all rows of each stratum."""
+        # Anew, without what was seen of files that turned out to be bad.
+        self.sample = Sample(self.job.sample)
+        for record in self.folder.records:
+            self.sampled(record)
+        rows = self.sample.records()
+        shown = [{"score": row["score"], "stratum": row["stratum"], **row["record"]} for row in rows]
+        with replacing(self.folder.ours / "sample.jsonl") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in shown)
+        return self.sample.counts
 
     def spans(self) -> Iterator[Span]:
         for number, (path, state) in enumerate(zip(self.files, self.states, strict=True)):

@@ -37,23 +37,21 @@ def threshold_of(job: Job, folder: Folder) -> dict[str, Any]:
         If no row has a score.
     """
     assert job.keep_top is not None, "all rows are kept"
-    records = [record for record in folder.records if record["kind"] == "scored"]
-    if job.sketched:
-        sketch = ScoreSketch()
-        for record in sorted(records, key=lambda record: str(record["part"])):
-            sketch.merge(ScoreSketch.from_bytes(bytes.fromhex(record["sketch"])))
-        found = float(sketch.threshold_of_top(job.keep_top))
-        return {"score": found, "rank_error": sketch.rank_error}
-    names = [folder.scored / record["part"] for record in records]
+    names = [folder.scored / record["part"] for record in folder.records if record["kind"] == "scored"]
 
     def read() -> Iterator[NDArray[np.float64]]:
-        for name in names:
+        for name in sorted(names):
             with pq.ParquetFile(name) as file:
                 for batch in file.iter_batches(columns=[SCORE], use_threads=False):
                     yield batch.column(0).to_numpy()
 
-    score, _ = exact_threshold(read, job.keep_top)
-    return {"score": float(score), "rank_error": 0.0}
+    if not job.sketched:
+        score, _ = exact_threshold(read, job.keep_top)
+        return {"score": float(score), "rank_error": 0.0}
+    sketch = ScoreSketch()
+    for scores in read():
+        sketch.add(scores)
+    return {"score": float(sketch.threshold_of_top(job.keep_top)), "rank_error": sketch.rank_error}
 
 
 def choose_span(
