@@ -844,7 +844,6 @@ def test_where_nothing_can_be_written(model: Path, tmp_path: Path, run: Run) -> 
     for output, words in (
         (tmp_path / "no" / "x.jsonl", "folder"),
         (tmp_path / "x.docx", "'.docx'"),
-        (tmp_path / "x", "--format"),
     ):
         refused(run("predict", model, missing, "-o", output), words)
     refused(run("predict", model, missing, "-o", tmp_path, "--format", "csv"), "folder")

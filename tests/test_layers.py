@@ -42,6 +42,7 @@ LAYERS = [
     [
         "modelschema",
         "modelfile",
+        "addresses",
         "columns",
         "streams",
         "formats",

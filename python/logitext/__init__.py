@@ -6,6 +6,7 @@ from logitext.classifier import NotFittedError, TextClassifier, load
 from logitext.client import Client, ClientError
 from logitext.comparison import Comparison, compare
 from logitext.conformal import ConformalSets
+from logitext.corpus import predict_corpus
 from logitext.description import Description, describe
 from logitext.evaluation import Evaluation, Interval, evaluate
 from logitext.explanation import Explanation, Share
@@ -63,6 +64,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "margin",
+    "predict_corpus",
     "predict_many",
     "sigmoid",
     "softmax",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from logitext.arguments import thread_count
 from logitext.features import arrow_numbers, arrow_strings, as_column, as_texts
 from logitext.labels import LabelSets
 from logitext.logits import argmax, top_k
+from logitext.model import logits_by, read_by
 from logitext.multilabel import decide
 
 if TYPE_CHECKING:
@@ -25,20 +27,94 @@ LOGITS_AT_ONCE = 4 << 20
 """However short the texts, so many logits are held at once: 16 MB."""
 
 
-def answers(
-    model: TextClassifier,
-    texts: pa.LargeStringArray,
-    *,
-    logits: bool = False,
-    probabilities: bool = False,
-    top_k: int | None = None,
-    threshold: float | None = None,
-    max_error: float | None = None,
-    coverage: float | None = None,
-    novelty: bool = False,
-    nested: bool = True,
-    separator: str = ";",
-) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True)
+class Asked:
+    """What one model is asked of every text; see `answers`."""
+
+    model: TextClassifier
+    logits: bool = False
+    probabilities: bool = False
+    top_k: int | None = None
+    threshold: float | None = None
+    max_error: float | None = None
+    coverage: float | None = None
+    novelty: bool = False
+    shares_of: tuple[str, ...] = ()
+    nested: bool = True
+    separator: str = ";"
+    prefix: str = ""
+    """Stands before the name of every column, where there are several models."""
+
+    @property
+    def promised(self) -> bool:
+        """Whether held-out rows have to vouch for something."""
+        return self.max_error is not None or self.coverage is not None or self.novelty
+
+    def check(self) -> None:
+        """Find out before the first text what cannot be answered.
+
+        Raises
+        ------
+        ValueError
+        """
+        classes = self.model.classes_.tolist()
+        if self.promised:
+            self.model.evidence()
+        if not self.nested and (self.model.thresholds_ is not None or self.coverage is not None):
+            _check_separator(classes, self.separator)
+        for label in self.shares_of:
+            if label not in class_names(classes):
+                known = ", ".join(map(repr, class_names(classes)[:20])) + (", …" if len(classes) > 20 else "")
+                raise ValueError(f"{label!r} is not a class of the model: it has {known}")
+
+    def columns(self, z: NDArray[np.float32], ngrams: NDArray[np.float32] | None) -> dict[str, pa.Array]:
+        """Return the answers to some texts by their logits; `ngrams` as of `Model.read`, for novelty."""
+        model = self.model
+        evidence = model.evidence() if self.promised else None
+        calm = model.model_.calibrated(z) if self.promised else z
+        shares = model.model_.probabilities(z, calm if self.promised else None)
+        labels = _labels(model.classes_.tolist())
+        if model.thresholds_ is not None:
+            given = decide(z, model.thresholds_) if self.threshold is None else decide(shares, self.threshold)
+            columns = _several(given, shares, labels)
+            if not self.nested:
+                columns = {name: _joined(column, self.separator) for name, column in columns.items()}
+        else:
+            decided = argmax(z)
+            chosen = shares[np.arange(len(z)), decided]
+            unsure = None if self.threshold is None else chosen < self.threshold
+            if evidence is not None and self.max_error is not None:
+                open_ = ~evidence.selective.answers(calm, self.max_error)
+                unsure = open_ if unsure is None else unsure | open_
+            columns = {
+                "label": labels.take(arrow_numbers(decided, unsure)),
+                "probability": arrow_numbers(chosen),
+            }
+        if self.shares_of:
+            codes = {name: code for code, name in enumerate(class_names(model.classes_.tolist()))}
+            columns |= {f"p({label})": arrow_numbers(shares[:, codes[label]]) for label in self.shares_of}
+        if evidence is not None and self.coverage is not None:
+            plausible = evidence.sets.predict_set(calm, self.coverage)
+            rows_of, ids = np.nonzero(plausible)
+            sets = LabelSets.of_pairs(rows_of, ids, len(plausible), len(labels))
+            listed = pa.LargeListArray.from_arrays(
+                arrow_numbers(sets.offsets), labels.take(arrow_numbers(sets.ids))
+            )
+            columns["set"] = listed if self.nested else _joined(listed, self.separator)
+        if evidence is not None and self.novelty:
+            scores = evidence.novelty.score(z, ngrams)
+            columns["novelty"] = arrow_numbers(scores)
+            columns["novelty_pvalue"] = arrow_numbers(evidence.novelty.p_values(scores))
+        if self.logits:
+            columns["logits"] = _per_class(z, model)
+        if self.probabilities:
+            columns["probabilities"] = _per_class(shares, model)
+        if self.top_k is not None:
+            columns |= _top(z, shares, labels, min(self.top_k, len(labels)), self.nested)
+        return {self.prefix + name: column for name, column in columns.items()}
+
+
+def answers(model: TextClassifier, texts: pa.LargeStringArray, **asked: Any) -> Iterator[pa.RecordBatch]:
     """Answer texts with a table of columns.
 
     Parameters
@@ -59,6 +135,8 @@ def answers(
         Add ``set``: a list of the labels of the set of this coverage.
     novelty : bool
         Add ``novelty`` and ``novelty_pvalue``.
+    shares_of : tuple of str, optional
+        Add for each of these labels a column ``p(LABEL)``: its probability.
     nested : bool
         Whether the table may hold lists.
     separator : str, default ";"
@@ -76,54 +154,33 @@ def answers(
         As `TextClassifier.logits`; if what is promised takes held-out rows the model does not have, or
         more of them; and if a label that is not to stand in a list holds the separator.
     """
-    promised = max_error is not None or coverage is not None or novelty
-    evidence = model.evidence() if promised else None
-    if not nested and (model.thresholds_ is not None or coverage is not None):
-        _check_separator(model.classes_.tolist(), separator)
-    rows = max(1, LOGITS_AT_ONCE // len(model.classes_))
+    yield from answers_of_many([Asked(model, **asked)], texts, thread_count(model.threads))
+
+
+def rows_at_once(every: Sequence[Asked]) -> int:
+    """Return of how many rows the logits by all models are held at once."""
+    return max(1, LOGITS_AT_ONCE // sum(len(asked.model.classes_) for asked in every))
+
+
+def answers_of_many(
+    every: Sequence[Asked], texts: pa.LargeStringArray, threads: int
+) -> Iterator[pa.RecordBatch]:
+    """Answer texts by several models, each text read once; see `answers`."""
+    for asked in every:
+        asked.check()
+    rows = rows_at_once(every)
+    amounts = any(asked.novelty for asked in every)
+    models = [asked.model.model_ for asked in every]
     for begin in range(0, len(texts), rows):
-        slice_, ngrams = texts.slice(begin, rows), None
-        if novelty:
-            z, ngrams = model.model_.read(slice_, thread_count(model.threads))
-        else:
-            z = model.logits(slice_)
-        calm = model.model_.calibrated(z) if promised else z
-        shares = model.model_.probabilities(z, calm if promised else None)
-        labels = _labels(model.classes_.tolist())
-        if model.thresholds_ is not None:
-            given = decide(z, model.thresholds_) if threshold is None else decide(shares, threshold)
-            columns = _several(given, shares, labels)
-            if not nested:
-                columns = {name: _joined(column, separator) for name, column in columns.items()}
-        else:
-            decided = argmax(z)
-            chosen = shares[np.arange(len(z)), decided]
-            unsure = None if threshold is None else chosen < threshold
-            if evidence is not None and max_error is not None:
-                open_ = ~evidence.selective.answers(calm, max_error)
-                unsure = open_ if unsure is None else unsure | open_
-            columns = {
-                "label": labels.take(arrow_numbers(decided, unsure)),
-                "probability": arrow_numbers(chosen),
-            }
-        if evidence is not None and coverage is not None:
-            plausible = evidence.sets.predict_set(calm, coverage)
-            rows_of, ids = np.nonzero(plausible)
-            sets = LabelSets.of_pairs(rows_of, ids, len(plausible), len(labels))
-            listed = pa.LargeListArray.from_arrays(
-                arrow_numbers(sets.offsets), labels.take(arrow_numbers(sets.ids))
-            )
-            columns["set"] = listed if nested else _joined(listed, separator)
-        if evidence is not None and novelty:
-            scores = evidence.novelty.score(z, ngrams)
-            columns["novelty"] = arrow_numbers(scores)
-            columns["novelty_pvalue"] = arrow_numbers(evidence.novelty.p_values(scores))
-        if logits:
-            columns["logits"] = _per_class(z, model)
-        if probabilities:
-            columns["probabilities"] = _per_class(shares, model)
-        if top_k is not None:
-            columns |= _top(z, shares, labels, min(top_k, len(labels)), nested)
+        part = texts.slice(begin, rows)
+        read = (
+            [(z, None) for z in logits_by([(model, None) for model in models], part, threads)]
+            if not amounts
+            else read_by(models, part, threads)
+        )
+        columns: dict[str, pa.Array] = {}
+        for asked, (z, ngrams) in zip(every, read, strict=True):
+            columns |= asked.columns(z, ngrams)
         yield pa.RecordBatch.from_pydict(columns)
 
 

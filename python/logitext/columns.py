@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logitext.features import arrow_numbers
+from logitext.features import arrow_numbers, arrow_strings
 from logitext.labels import is_list, split_cells
+
+if TYPE_CHECKING:
+    # Not when running: numpy.typing takes 20 ms to import.
+    from numpy.typing import NDArray
 
 # What a column of texts or labels is usually called, the likeliest first.
 TEXT_COLUMNS = (
@@ -61,11 +66,54 @@ class Batch:
         a text may have several; none null; None when they were not asked for.
     first_row : int
         The 0-based index of the first row among the data rows of the input.
+    carried : pa.RecordBatch or None
+        Further columns of the same rows, where they were asked for.
+    faults : mapping of int to str
+        What is wrong with rows, by their 0-based index in the input, and is to be no error.
+    rows : int
+        How many rows of the input these were, those left out included.
+    kept : int array or None
+        Which of those rows are here, where some were left out.
+    void : bool array or None
+        Which of the rows here have no text to answer: it is empty.
     """
 
     texts: pa.LargeStringArray
     labels: pa.Array | None
     first_row: int
+    carried: pa.RecordBatch | None = None
+    faults: Mapping[int, str] = field(default_factory=dict)
+    rows: int = 0
+    kept: NDArray[np.int64] | None = None
+    void: NDArray[np.bool_] | None = None
+
+    def between(self, begin: int, end: int) -> Batch:
+        """Return what is left of the batch if it has rows of the input from `begin` to before `end` alone."""
+        begin = min(max(begin, self.first_row), self.first_row + self.rows)
+        end = max(begin, min(end, self.first_row + self.rows))
+        if end - begin == self.rows:
+            return self
+        inside = (begin - self.first_row, end - self.first_row)
+        first, last = inside if self.kept is None else np.searchsorted(self.kept, inside).tolist()
+        return Batch(
+            self.texts.slice(first, last - first),
+            None if self.labels is None else self.labels.slice(first, last - first),
+            begin,
+            None if self.carried is None else self.carried.slice(first, last - first),
+            {row: why for row, why in self.faults.items() if begin <= row < end},
+            end - begin,
+            None if self.kept is None else self.kept[first:last] - inside[0],
+            None if self.void is None else self.void[first:last],
+        )
+
+    def pieces(self, rows: int) -> Iterator[Batch]:
+        """Return the batch in pieces of at most so many rows of the input."""
+        for begin in range(self.first_row, self.first_row + self.rows, rows):
+            yield self.between(begin, begin + rows)
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the 0-based index of each row here among the data rows of the input."""
+        return self.first_row + (np.arange(len(self.texts)) if self.kept is None else self.kept)
 
 
 @dataclass(frozen=True)
@@ -78,6 +126,10 @@ class Wanted:
     labelled: bool
     separator: str | None = None
     """A text may have several labels: lists, or strings to be cut here."""
+    carried: pa.Schema | None = None
+    """Further columns, and what they hold."""
+    on_bad_row: Literal["error", "skip", "keep"] = "error"
+    """What to do with a row that cannot be read or has no text."""
 
     def error(self, what: str, because: Exception | None = None) -> ValueError:
         """One sentence, with the words of another error in brackets."""
@@ -85,11 +137,28 @@ class Wanted:
             what += f" ({' '.join(str(because).split()).rstrip('.')})"
         return ValueError(f"{self.source}: {what}.")
 
-    def batch(self, texts: pa.Array, labels: pa.Array | None, first_row: int) -> Batch:
-        """Check and convert the columns of some rows."""
+    @property
+    def lenient(self) -> bool:
+        """Whether a bad row is no error."""
+        return self.on_bad_row != "error"
+
+    def batch(
+        self,
+        texts: pa.Array,
+        labels: pa.Array | None,
+        first_row: int,
+        carried: Sequence[pa.Array] = (),
+        faults: Mapping[int, str] | None = None,
+    ) -> Batch:
+        """Check and convert the columns of some rows.
+
+        `faults` says what was found wrong with some of them, by their index among these: they are null.
+        """
+        if self.lenient:
+            return self._lenient_batch(texts, first_row, carried, dict(faults or {}))
         texts = self._strings(texts, "text", first_row)
         if labels is None:
-            return Batch(texts, None, first_row)
+            return Batch(texts, None, first_row, self._carried(carried, first_row, {}), rows=len(texts))
         if is_list(labels.type):
             return Batch(texts, self._lists(labels, first_row), first_row)
         self._refuse_nulls(labels, "label", first_row)
@@ -102,6 +171,69 @@ class Wanted:
             each = arrow_numbers(np.arange(len(labels) + 1))
             labels = pa.LargeListArray.from_arrays(each, labels)
         return Batch(texts, labels, first_row)
+
+    def _lenient_batch(
+        self, texts: pa.Array, first_row: int, carried: Sequence[pa.Array], faults: dict[int, str]
+    ) -> Batch:
+        rows = len(texts)
+        for row in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist():
+            faults.setdefault(row, f"the text of data row {first_row + row + 1} is missing")
+        texts = self._checked(texts, "text", first_row, faults)
+        columns = self._carried(carried, first_row, faults)
+        bad = np.zeros(rows, np.bool_)
+        bad[list(faults)] = True
+        kept = void = None
+        if self.on_bad_row == "skip" and faults:
+            kept = np.flatnonzero(~bad)
+            texts = texts.take(arrow_numbers(kept))
+            columns = None if columns is None else columns.take(arrow_numbers(kept))
+        elif faults:
+            void = bad
+            texts = pc.if_else(arrow_mask(~bad), texts, _EMPTY)
+        found = {first_row + row: why for row, why in sorted(faults.items())}
+        return Batch(texts, None, first_row, columns, found, rows, kept, void)
+
+    def _carried(
+        self, columns: Sequence[pa.Array], first_row: int, faults: dict[int, str]
+    ) -> pa.RecordBatch | None:
+        """The further columns as they are wanted."""
+        if self.carried is None:
+            return None
+        converted = []
+        for column, wanted in zip(columns, self.carried, strict=True):
+            what = f"column {wanted.name!r}"
+            if pa.types.is_large_binary(column.type) and pa.types.is_large_string(wanted.type):
+                if self.lenient:
+                    column = self._checked(column, what, first_row, faults)
+                else:
+                    column = self._text(column, what, first_row)
+            elif column.type != wanted.type:
+                try:
+                    column = column.cast(wanted.type)
+                except pa.ArrowInvalid as error:
+                    raise self.error(f"the {what} cannot be {wanted.type}", error) from error
+            converted.append(column)
+        return pa.RecordBatch.from_arrays(converted, schema=self.carried)
+
+    def _checked(
+        self, column: pa.Array, what: str, first_row: int, faults: dict[int, str]
+    ) -> pa.LargeStringArray:
+        """Strings; what is none is empty, and found to be a fault."""
+        if not pa.types.is_large_binary(column.type):
+            column = column.cast(pa.large_string()).cast(pa.large_binary())
+        try:
+            return column.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            good = np.ones(len(column), np.bool_)
+            for row, value in enumerate(column.to_pylist()):
+                try:
+                    (value or b"").decode()
+                except UnicodeDecodeError:
+                    good[row] = False
+                    faults.setdefault(row, f"the {what} of data row {first_row + row + 1} is not valid UTF-8")
+            return pc.if_else(arrow_mask(good), column, _EMPTY.cast(pa.large_binary())).cast(
+                pa.large_string()
+            )
 
     def _one_type(self, labels: pa.Array, first_row: int) -> pa.Array:
         """Labels as strings, 64-bit integers or booleans, none of them empty."""
@@ -150,6 +282,9 @@ class Wanted:
 
     def _strings(self, column: pa.Array, what: str, first_row: int) -> pa.LargeStringArray:
         self._refuse_nulls(column, what, first_row)
+        return self._text(column, what, first_row)
+
+    def _text(self, column: pa.Array, what: str, first_row: int) -> pa.LargeStringArray:
         if not pa.types.is_large_binary(column.type):
             # Through binary, since a string array holds whatever bytes the file had.
             if not pa.types.is_binary(column.type):
@@ -160,7 +295,7 @@ class Wanted:
         except pa.ArrowInvalid:
             for row, value in enumerate(column, start=first_row + 1):
                 try:
-                    value.as_py().decode()
+                    (value.as_py() or b"").decode()
                 except UnicodeDecodeError as error:
                     raise self.error(f"the {what} of data row {row} is not valid UTF-8", error) from None
             raise
@@ -174,6 +309,16 @@ def decoded(column: pa.Array) -> pa.Array:
 # Made of bits: pyarrow.scalar, and any Python value given to a kernel, imports pandas
 # where that is installed, which takes 0.2 s.
 TRUE = pa.BooleanArray.from_buffers(pa.bool_(), 1, [None, pa.py_buffer(b"\x01")])[0]
+
+
+_EMPTY = arrow_strings([""])[0]
+
+
+def arrow_mask(mask: NDArray[np.bool_]) -> pa.BooleanArray:
+    """Wrap a NumPy array of booleans as an Arrow array."""
+    return pa.BooleanArray.from_buffers(
+        pa.bool_(), len(mask), [None, pa.py_buffer(np.packbits(mask, bitorder="little"))]
+    )
 
 
 def first_true(mask: pa.Array) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -173,10 +173,7 @@ class Model:
         ngrams : float32 array, shape (n, 2)
             Of words; of a model without words, of characters. See `logitext.features.known_ngrams`.
         """
-        (both,) = _core.logits(buffers(texts), [(self.layer(), None)], threads, True)
-        z = np.ascontiguousarray(both[:, :-2])
-        _check_finite(z)
-        return z, both[:, -2:]
+        return read_by([self], texts, threads)[0]
 
     def explain(self, text: str) -> Explanation:
         """Return what each n-gram of a text adds to each logit."""
@@ -250,6 +247,17 @@ def logits_by(
     for z in all_of_them:
         _check_finite(z)
     return all_of_them
+
+
+def read_by(
+    models: Sequence[Model], texts: pa.LargeStringArray, threads: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return what `Model.read` does, of each of several models that share the reading of the texts."""
+    every = _core.logits(buffers(texts), [(model.layer(), None) for model in models], threads, True)
+    found = [(np.ascontiguousarray(both[:, :-2]), both[:, -2:]) for both in every]
+    for z, _ in found:
+        _check_finite(z)
+    return found
 
 
 def _check_finite(z: NDArray[np.float32]) -> None:

@@ -52,7 +52,16 @@ if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
-__all__ = ["FEATURES_VERSION", "FORMAT_VERSION", "ModelFileError", "bucket_bits", "load", "save", "size"]
+__all__ = [
+    "FEATURES_VERSION",
+    "FORMAT_VERSION",
+    "ModelFileError",
+    "bucket_bits",
+    "fingerprint",
+    "load",
+    "save",
+    "size",
+]
 
 Path: TypeAlias = str | os.PathLike[str]
 Known: TypeAlias = dict[str, tuple[str, "np.dtype[Any]"]]
@@ -130,8 +139,7 @@ def save(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
         shapes = {name: arrays[name].shape for name in wanted}
         check_shapes(shapes, known)
         check_values(arrays, known, wanted)
-        known["checksums"] = {name: _sha256(arrays[name]) for name in wanted}
-        known["checksum"] = _header_checksum(known)
+        known = _sealed(known, arrays)
         frame, _ = _frame(_to_json(known, sort_keys=True).decode(), shapes, wanted)
         _write(path, [memoryview(frame), *(_bytes_of(arrays[name]) for name in wanted)])
 
@@ -203,6 +211,33 @@ def load(
             require(intact, f"the checksum of array {name} does not match: the file is damaged")
         check_values(arrays, header, chosen(_AUTO_CHECK))
     return arrays, header
+
+
+def fingerprint(arrays: Arrays, header: Mapping[str, Any]) -> str:
+    """Return what tells a model from any other: the checksum its file has, or would have.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+    header : mapping of str to Any
+
+    Returns
+    -------
+    str
+        A SHA-256 in hexadecimal.
+    """
+    if "checksum" in header:
+        return str(header["checksum"])
+    names = _arrays(arrays, header)
+    return str(
+        _sealed(_from_json(_to_json(dict(header))), {name: arrays[name] for name in names})["checksum"]
+    )
+
+
+def _sealed(header: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
+    """The header with the checksums of the arrays and of itself."""
+    known = {**header, "checksums": {name: _sha256(array) for name, array in arrays.items()}}
+    return {**known, "checksum": _header_checksum(known)}
 
 
 def size(header: Mapping[str, Any], shapes: Shapes) -> int:

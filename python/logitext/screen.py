@@ -75,7 +75,8 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-def _facts(rows: list[tuple[str, str]]) -> Table:
+def table_of_facts(rows: list[tuple[str, str]]) -> Table:
+    """Return facts by their names, one a line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -129,7 +130,7 @@ def training_summary(model: TextClassifier, seconds: float, model_bytes: int, pa
     if model.max_size is not None and "compressed" not in record:
         rows.append(("compressed", f"no: it is within {model.max_size} as it is"))
     rows.append(("model", f"{path} ({size(model_bytes)})"))
-    show(_facts(rows))
+    show(table_of_facts(rows))
 
 
 def _warnings(model: TextClassifier) -> list[tuple[str, str]]:
@@ -326,7 +327,7 @@ def multilabel_evaluation(result: MultilabelEvaluation) -> None:
     for score in result.classes:
         figures = (f"{figure:.3f}" for figure in (score.precision, score.recall, score.f1))
         labels.add_row(plain(score.label), number(score.rows), number(score.predicted), *figures)
-    show(_facts(rows), labels)
+    show(table_of_facts(rows), labels)
 
 
 def logits(found: Description, written: str | None) -> None:
@@ -359,7 +360,7 @@ def logits(found: Description, written: str | None) -> None:
         ("margin", found.margin),
     ):
         peaks.add_row(name, *(f"{value:.4g}" for value in vars(quantiles).values()))
-    show(_facts(rows), peaks, *(f"note: {note}" for note in found.notes))
+    show(table_of_facts(rows), peaks, *(f"note: {note}" for note in found.notes))
 
 
 def _percent(share: float) -> str:
@@ -406,7 +407,7 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
     for label in model.classes_.tolist()[:MOST_CLASSES]:
         names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))
         strongest.add_row(plain(label), Text(" ").join(names))
-    show(_facts(rows), strongest, *_cut(len(model.classes_)))
+    show(table_of_facts(rows), strongest, *_cut(len(model.classes_)))
 
 
 def training_record(model: TextClassifier) -> None:
@@ -434,7 +435,7 @@ def training_record(model: TextClassifier) -> None:
         tried.add_row(f"{chars}, {_plan(plan)}", number(plan["rows"]) if "rows" in plan else "", loss)
     rows = [("chosen", _plan(record["plan"]))]
     rows += _continued(record) + _warnings(model)
-    show(_facts(rows), table, *([tried] if tried.row_count else []))
+    show(table_of_facts(rows), table, *([tried] if tried.row_count else []))
 
 
 def calibration(before: Any, after: Any, path: str) -> None:
@@ -446,7 +447,7 @@ def calibration(before: Any, after: Any, path: str) -> None:
         ("log loss", f"{before.log_loss:.4f} nats before, {after.log_loss:.4f} after, on the same rows"),
         ("model", path),
     ]
-    show(_facts(rows))
+    show(table_of_facts(rows))
 
 
 def calibration_of_logits(calibrator: Any, before: float, after: float, rows: int, path: str) -> None:
@@ -460,7 +461,7 @@ def calibration_of_logits(calibrator: Any, before: float, after: float, rows: in
         ("log loss", f"{before:.4f} nats before, {after:.4f} after, on the same rows"),
         ("calibrated logits", path),
     ]
-    show(_facts(facts))
+    show(table_of_facts(facts))
 
 
 def drift(found: Drift, most_shown: int = 24) -> None:
@@ -473,7 +474,7 @@ def drift(found: Drift, most_shown: int = 24) -> None:
     ]
     for level, share in found.alarms.items():
         rows.append((f"novel at {level:g}", f"{share:.4f} of texts"))
-    parts: list[RenderableType] = [_facts(rows)]
+    parts: list[RenderableType] = [table_of_facts(rows)]
     if found.moved:
         table = _table("n-gram", "before>", "now>", "")
         for one in found.moved:

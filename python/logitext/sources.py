@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from logitext.addresses import files_at, is_address
 from logitext.streams import COMPRESSIONS, is_standard_stream
 from logitext.tables import SUFFIXES
 
@@ -20,7 +21,8 @@ def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
     ----------
     paths : path, or several
         A file; a folder, for all tables in it and below, hidden files left out; a pattern with
-        ``*``, ``?`` or ``[``; ``-`` for standard input.
+        ``*``, ``?`` or ``[``; an address that fsspec knows (``s3://…``, ``https://…``), also of a folder
+        or with a pattern; ``-`` for standard input.
 
     Returns
     -------
@@ -48,6 +50,8 @@ def files_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
 
 
 def _files(path: str) -> list[str]:
+    if is_address(path):
+        return _files_at(path)
     if is_standard_stream(path) or os.path.isfile(path):
         return [path]
     if os.path.isdir(path):
@@ -65,9 +69,28 @@ def _files(path: str) -> list[str]:
     return found
 
 
+def _files_at(address: str) -> list[str]:
+    found, named = files_at(address)
+    if named and not found:
+        raise ValueError(f"{address}: no file fits this pattern")
+    if named:
+        return found
+    folder = address.rstrip("/")
+    tables = [file for file in found if _is_visible_table(file.removeprefix(folder))]
+    if not tables:
+        raise ValueError(f"{address}: there is no table here; tables end in {', '.join(SUFFIXES)}")
+    return tables
+
+
 def _is_table(file: Path, folder: Path) -> bool:
-    name = file.name
+    return _is_visible_table(str(file.relative_to(folder))) and file.is_file()
+
+
+def _is_visible_table(name: str) -> bool:
+    """Whether a name, as it stands below its folder, is that of a table and not hidden."""
+    parts = Path(name.split("://")[-1]).parts
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    stem = parts[-1] if parts else ""
     for suffix in COMPRESSIONS:
-        name = name.removesuffix(suffix)
-    hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
-    return not hidden and Path(name).suffix.lower() in SUFFIXES and file.is_file()
+        stem = stem.removesuffix(suffix)
+    return not hidden and Path(stem).suffix.lower() in SUFFIXES

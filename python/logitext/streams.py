@@ -6,10 +6,13 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
+
+from logitext.addresses import is_address, open_address
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -54,8 +57,28 @@ def is_standard_stream(path: str | Path) -> bool:
     return str(path) == "-"
 
 
+@dataclass
+class Position:
+    """How far a file has been read, for whoever shows progress."""
+
+    bytes: int = 0
+    size: int = 0
+    """Of the whole file, 0 where it is not known."""
+
+
+def open_binary(path: str | Path) -> Any:
+    """Open a file, or what stands at an address, for reading."""
+    return open_address(str(path)) if is_address(path) else open(path, "rb", buffering=0)
+
+
 @contextmanager
-def open_pieces(path: str | Path, compression: str | None, piece_bytes: int, source: str) -> Iterator[Pieces]:
+def open_pieces(
+    path: str | Path,
+    compression: str | None,
+    piece_bytes: int,
+    source: str,
+    position: Position | None = None,
+) -> Iterator[Pieces]:
     """Open a file or standard input as an iterator of decompressed pieces.
 
     A piece holds what is there, at most `piece_bytes`: a pipe that gives little
@@ -64,13 +87,15 @@ def open_pieces(path: str | Path, compression: str | None, piece_bytes: int, sou
     Parameters
     ----------
     path : str or Path
-        The file, or ``-`` for standard input.
+        The file, an address, or ``-`` for standard input.
     compression : {'gzip', 'zstd'} or None
         How the bytes are compressed.
     piece_bytes : int
         The most bytes in one piece.
     source : str
         What messages call the input.
+    position : Position, optional
+        Told how much of the file has been read.
 
     Yields
     ------
@@ -95,15 +120,23 @@ def open_pieces(path: str | Path, compression: str | None, piece_bytes: int, sou
             # One system call at most, where `read` would wait for all of it.
             read = cast(io.BufferedReader, sys.stdin.buffer).read1
         else:
-            file = stack.enter_context(open(path, "rb", buffering=0))
+            file = stack.enter_context(open_binary(path))
             read = file.read
             if compression is not None:
                 python_file = pa.PythonFile(file, mode="r")
                 read = stack.enter_context(pa.CompressedInputStream(python_file, compression)).read
-        yield _pieces(read, compression, piece_bytes, source)
+        where = None if position is None or is_standard_stream(path) else file.tell
+        yield _pieces(read, compression, piece_bytes, source, position, where)
 
 
-def _pieces(read: Callable[[int], bytes], compression: str | None, piece_bytes: int, source: str) -> Pieces:
+def _pieces(
+    read: Callable[[int], bytes],
+    compression: str | None,
+    piece_bytes: int,
+    source: str,
+    position: Position | None,
+    where: Callable[[], int] | None,
+) -> Pieces:
     while True:
         try:
             piece = read(piece_bytes)
@@ -118,6 +151,8 @@ def _pieces(read: Callable[[int], bytes], compression: str | None, piece_bytes: 
             raise ValueError(f"{source}: not a valid {compression} file ({reason}).") from error
         if not piece:
             return
+        if position is not None and where is not None:
+            position.bytes = where()
         yield piece
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from logitext.columns import LABEL_COLUMNS, TEXT_COLUMNS, Batch, Wanted
 from logitext.formats import (
     FASTTEXT_PREFIX,
+    LINES,
+    delimited_columns,
+    json_columns,
+    parquet_columns,
     read_delimited,
     read_fasttext,
     read_json_lines,
@@ -26,6 +30,7 @@ from logitext.formats import (
 from logitext.streams import (
     COMPRESSIONS,
     Pieces,
+    Position,
     is_standard_stream,
     open_pieces,
     text_pieces,
@@ -56,6 +61,11 @@ _READERS: dict[str, Callable[[Pieces, Wanted], Iterator[Batch]]] = {
     "fasttext": read_fasttext,
     "lines": read_lines,
 }
+_COLUMNS: dict[str, Callable[[Pieces, Wanted], pa.Schema]] = {
+    "csv": partial(delimited_columns, delimiter=","),
+    "tsv": partial(delimited_columns, delimiter="\t"),
+    "jsonl": json_columns,
+}
 
 
 def read(
@@ -67,6 +77,10 @@ def read(
     separator: str | None = None,
     format: str | None = None,
     batch_bytes: int = 8 << 20,
+    carried: pa.Schema | None = None,
+    on_bad_row: Literal["error", "skip", "keep"] = "error",
+    groups: tuple[int, int] | None = None,
+    position: Position | None = None,
 ) -> Iterator[Batch]:
     """Read a table of texts, with or without labels, batch by batch.
 
@@ -77,7 +91,7 @@ def read(
     Parameters
     ----------
     path : str or Path
-        The file, or ``-`` for standard input.
+        The file, an address, or ``-`` for standard input.
     text : str, optional
         The column of texts; guessed from `TEXT_COLUMNS` when not given.
     label : str, optional
@@ -92,6 +106,15 @@ def read(
         standard input the first line.
     batch_bytes : int, default 8 MiB
         About how many bytes of input make a batch.
+    carried : pyarrow.Schema, optional
+        Further columns to read, as `columns_of` tells them.
+    on_bad_row : {"error", "skip", "keep"}, default "error"
+        What becomes of a row that cannot be read, or has no text: an error, nothing, or a row without text.
+        Without labels only.
+    groups : (int, int), optional
+        Of a Parquet file the row groups from the first to before the second.
+    position : Position, optional
+        Told how much of the file has been read.
 
     Yields
     ------
@@ -111,20 +134,62 @@ def read(
     ...     print(batch.first_row, len(batch.texts))
     """
     source = "standard input" if is_standard_stream(path) else str(path)
-    wanted = Wanted(source, text, label, labelled, separator)
+    wanted = Wanted(source, text, label, labelled, separator, carried, on_bad_row)
+    if labelled and wanted.lenient:
+        raise ValueError("with labels a bad row is an error")
     if separator == "":
         raise ValueError("the separator of labels must not be empty")
     if batch_bytes < 1:
         raise ValueError(f"batch_bytes must be at least 1, not {batch_bytes}.")
     kind, compression = _format_of(path, format, wanted)
     if kind == "parquet":
-        yield from read_parquet(path, wanted, batch_bytes)
+        yield from read_parquet(path, wanted, batch_bytes, groups, position)
         return
-    with open_pieces(path, compression, min(batch_bytes, 1 << 30), source) as pieces:
+    with open_pieces(path, compression, min(batch_bytes, 1 << 30), source, position) as pieces:
         pieces = text_pieces(pieces, source)
         if kind == _SNIFFED:
             kind, pieces = _sniffed(pieces, wanted, any_format=is_standard_stream(path))
         yield from _READERS[kind](pieces, wanted)
+
+
+def columns_of(
+    path: str | Path,
+    *,
+    text: str | None = None,
+    format: str | None = None,
+    on_bad_row: Literal["error", "skip", "keep"] = "error",
+) -> pa.Schema:
+    """Return what columns a table has, as they would be carried along.
+
+    Those of CSV and TSV are text, whatever they look like: ``007`` stays what it is. Those of JSON Lines are
+    what the first 10,000 rows have.
+
+    Parameters
+    ----------
+    path, text, format, on_bad_row
+        As for `read`.
+
+    Returns
+    -------
+    pyarrow.Schema
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read` does.
+    """
+    source = str(path)
+    wanted = Wanted(source, text, None, False, None, None, on_bad_row)
+    kind, compression = _format_of(path, format, wanted)
+    if kind == "parquet":
+        return parquet_columns(path, wanted)
+    with open_pieces(path, compression, 8 << 20, source) as pieces:
+        pieces = text_pieces(pieces, source)
+        if kind == _SNIFFED:
+            kind, pieces = _sniffed(pieces, wanted, any_format=False)
+        if kind in _COLUMNS:
+            return _COLUMNS[kind](pieces, wanted)
+    return LINES
 
 
 def read_all(
@@ -186,6 +251,17 @@ def _holds_nothing(kind: pa.DataType) -> bool:
 
 
 # Which format
+
+
+def format_of(path: str | Path, format: str | None) -> str:
+    """Return the format of a file as far as its name tells: one of `FORMATS`, or ``sniffed``.
+
+    Raises
+    ------
+    ValueError
+        If its suffix names none.
+    """
+    return _format_of(path, format, Wanted(str(path), None, None, False))[0]
 
 
 def _format_of(path: str | Path, format: str | None, wanted: Wanted) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,9 @@ class Writer(Protocol):
 
 
 @contextmanager
-def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writer]:
+def open_writer(
+    path: str | Path, *, format: str | None = None, plain: Sequence[str] = ()
+) -> Iterator[Writer]:
     """Open a table for writing.
 
     A file is written under a hidden name beside its own and renamed when the
@@ -55,6 +57,9 @@ def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writ
     format : str, optional
         One of `OUTPUT_FORMATS`; by default the suffix decides, and for standard
         output it is ``jsonl``.
+    plain : sequence of str
+        Columns whose values hardly come twice: Parquet does not look for those that do, which takes a third
+        of the time of writing texts.
 
     Yields
     ------
@@ -82,7 +87,7 @@ def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writ
         if compression is not None:
             sink = stack.enter_context(pa.CompressedOutputStream(pa.PythonFile(sink, "w"), compression))
         if kind == "parquet":
-            parquet = stack.enter_context(_ParquetWriter(sink))
+            parquet = stack.enter_context(_ParquetWriter(sink, plain))
             yield parquet
             parquet.finish()
         else:
@@ -105,7 +110,7 @@ def _format_of(path: str | Path, format: str | None) -> tuple[str, str | None]:
         raise ValueError(
             f"{path}: the suffix {stem.suffix!r} names no output format; the known ones are "
             f"{', '.join('.' + known for known in OUTPUT_FORMATS)}, optionally with "
-            f"{' or '.join(COMPRESSIONS)} after them; rename the file or give --format."
+            f"{' or '.join(COMPRESSIONS)} after them; rename the file, give --format, or end a folder with /."
         )
     if kind == "parquet" and compression is not None:
         raise ValueError(f"{path}: Parquet compresses itself and cannot be written through {compression}.")
@@ -132,14 +137,18 @@ class _ParquetWriter:
 
     nested = True
 
-    def __init__(self, sink: Any) -> None:
+    def __init__(self, sink: Any, plain: Sequence[str]) -> None:
         self._sink = sink
+        self._plain = plain
         self._parquet: pq.ParquetWriter | None = None
         self._held: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
         if self._parquet is None:
-            self._parquet = pq.ParquetWriter(self._sink, batch.schema, compression="zstd")
+            how: dict[str, Any] = {"compression": "zstd"}
+            if self._plain:
+                how["use_dictionary"] = _repetitive(batch.schema, self._plain)
+            self._parquet = pq.ParquetWriter(self._sink, batch.schema, **how)
         self._held.append(batch)
         rows = sum(held.num_rows for held in self._held)
         size = sum(held.nbytes for held in self._held)
@@ -167,6 +176,15 @@ class _ParquetWriter:
         if self._parquet is not None and self._parquet.is_open:
             with suppress(Exception):
                 self._parquet.close()
+
+
+def _repetitive(schema: pa.Schema, plain: Sequence[str]) -> list[str]:
+    """The columns, by the names of their leaves, whose values may come again and again: no fractions."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    leaves = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    fractions = ("FLOAT", "DOUBLE")
+    return [leaf.path for leaf in leaves if leaf.path not in plain and leaf.physical_type not in fractions]
 
 
 # CSV and TSV

@@ -1,0 +1,178 @@
+"""What is asked of every row of a corpus: as much as a worker on another machine has to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from logitext.answers import Asked, answers_of_many
+from logitext.columns import Wanted, text_and_label
+from logitext.corpus.conditions import Condition
+from logitext.features import arrow_strings
+from logitext.tables import columns_of
+
+if TYPE_CHECKING:
+    from logitext.classifier import TextClassifier
+
+__all__ = ["Job"]
+
+FORMATS = ("parquet", "jsonl")
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the rows of a corpus are read, answered, chosen and written.
+
+    Parameters
+    ----------
+    asked : dict
+        What the models are asked; see `logitext.answers.answers`.
+    columns : tuple of str or None
+        Columns of the input that are carried along; None for all.
+    text, input_format
+        As for `logitext.tables.read`.
+    prefix : str
+        Before the names of the answers of the first model.
+    keep : str or None
+        A condition; rows that do not fulfil it are left out.
+    keep_top : float or None
+        The share of the rows with the highest scores that is kept, in (0, 1].
+    by : str or None
+        The column of the scores.
+    sketched : bool
+        Whether the score from which on rows are kept comes from a sketch of all scores, not from all of them.
+    sample : int
+        Rows to look at, of each tenth of the range of the scores.
+    on_bad_row : {"error", "skip", "keep"}
+    on_bad_file : {"error", "skip"}
+    format : {"parquet", "jsonl"}
+        Of the parts.
+    """
+
+    asked: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] | None = None
+    text: str | None = None
+    input_format: str | None = None
+    prefix: str = ""
+    keep: str | None = None
+    keep_top: float | None = None
+    by: str | None = None
+    sketched: bool = False
+    sample: int = 0
+    on_bad_row: Literal["error", "skip", "keep"] = "error"
+    on_bad_file: Literal["error", "skip"] = "error"
+    format: Literal["parquet", "jsonl"] = "parquet"
+    read: pa.Schema | None = None
+    """Columns that are read beside the text; found by `settled`."""
+    written: tuple[str, ...] = ()
+    """Those of them that are carried along."""
+    text_column: str = ""
+    """The name of the column of texts in the first file."""
+
+    def __post_init__(self) -> None:
+        if self.keep_top is not None and not 0 < self.keep_top <= 1:
+            raise ValueError(f"keep_top must be in (0, 1], got {self.keep_top}")
+        if (self.keep_top is not None or self.sample) and self.by is None:
+            raise ValueError(
+                "the rows to keep or to look at are chosen by a score: say which column, with by"
+            )
+        if self.sample < 0:
+            raise ValueError(f"sample must be at least 0, got {self.sample}")
+        if self.format not in FORMATS:
+            raise ValueError(f"a folder is written as {' or '.join(FORMATS)}, not {self.format!r}")
+
+    @property
+    def looked_at(self) -> list[str]:
+        """The columns of the input that are read beside the text."""
+        return [] if self.read is None else list(self.read.names)
+
+    @property
+    def condition(self) -> Condition | None:
+        """The rows to keep."""
+        return None if self.keep is None else Condition(self.keep)
+
+    def described(self) -> dict[str, Any]:
+        """Return what decides the output, as JSON has it."""
+        said = asdict(replace(self, read=None)) | {"columns": self.written}
+        for name in ("read", "written", "on_bad_file", "text_column"):
+            del said[name]
+        asked = said.pop("asked")
+        found: dict[str, Any] = json.loads(json.dumps(said | asked))
+        return found
+
+    def models(self, models: Mapping[str, TextClassifier]) -> list[Asked]:
+        """Return what each model is asked.
+
+        Raises
+        ------
+        ValueError
+            If a model cannot answer.
+        """
+        shares = tuple(self.asked.get("shares_of", ()))
+        every = []
+        for number, (name, model) in enumerate(models.items()):
+            prefix = self.prefix if number == 0 else f"{name}_"
+            own = self.shares(name if number else "", shares)
+            asked = Asked(model, **{**self.asked, "shares_of": own}, prefix=prefix)
+            asked.check()
+            every.append(asked)
+        return every
+
+    def shares(self, name: str, asked: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels whose probability a model is to give: asked for, or looked at by a condition."""
+        prefix = f"{name}_" if name else self.prefix
+        looked_at = (
+            *(() if self.condition is None else self.condition.columns),
+            *([self.by] if self.by else []),
+        )
+        found = [
+            column.removeprefix(prefix)[2:-1]
+            for column in looked_at
+            if column.startswith(f"{prefix}p(") and column.endswith(")")
+        ]
+        return tuple(dict.fromkeys((*(() if name else asked), *found)))
+
+    def settled(self, first: str, models: Mapping[str, TextClassifier]) -> Job:
+        """Find out, from the first file, which columns are read and written.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or an answer has the name of one.
+        """
+        there = columns_of(first, text=self.text, format=self.input_format, on_bad_row=self.on_bad_row)
+        wanted = Wanted(first, self.text, None, False)
+        text = there.names[text_and_label(there.names, wanted)[0]]
+        chosen = there.names if self.columns is None else list(self.columns)
+        for name in chosen:
+            if name not in there.names:
+                known = ", ".join(map(repr, there.names[:30]))
+                raise ValueError(f"{first}: no column is named {name!r}; there are {known}")
+        answers = self.answer_columns(models)
+        looked_at = [
+            *(() if self.condition is None else self.condition.columns),
+            *([self.by] if self.by else []),
+        ]
+        taken = sorted({*chosen} & {*answers})
+        if taken:
+            raise ValueError(
+                f"{first}: has a column {taken[0]!r}, and so have the answers: "
+                "give these a prefix with --prefix, or say which columns to carry along with --columns"
+            )
+        further = [name for name in looked_at if name not in answers]
+        for name in further:
+            if name not in there.names:
+                known = ", ".join(map(repr, [*there.names[:30], *answers[:30]]))
+                raise ValueError(f"no column is named {name!r}; there are {known}")
+        read = [there.field(name) for name in dict.fromkeys([*chosen, *further])]
+        return replace(self, read=pa.schema(read), written=tuple(chosen), text_column=text)
+
+    def answer_columns(self, models: Mapping[str, TextClassifier]) -> list[str]:
+        """Return the names of the columns of answers."""
+        every = self.models(models)
+        empty = next(answers_of_many(every, arrow_strings([""]), 1))
+        return list(empty.schema.names)
