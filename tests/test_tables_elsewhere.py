@@ -1,6 +1,7 @@
 """Models in DuckDB, Polars and Spark: the rows and bits of the classifier itself, nulls kept."""
 
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ def test_polars_in_streams(clf: lt.TextClassifier, tmp_path: Path) -> None:
     pl.DataFrame({"text": texts}).write_parquet(tmp_path / "t.parquet", row_group_size=1000)
     query = pl.scan_parquet(tmp_path / "t.parquet").with_columns(answer("text", clf)).unnest("answer")
     frame = query.collect(engine="streaming")
-    every = pl.DataFrame(answer_column(clf, pa.array(texts)))
+    every = pl.from_arrow(pa.Table.from_batches([answer_column(clf, pa.array(texts))]))
+    assert isinstance(every, pl.DataFrame)
     assert_frame_equal(frame.select("label", "probability"), every)
     kept = (
         pl.scan_parquet(tmp_path / "t.parquet")
@@ -264,14 +266,22 @@ def test_spark_refuses(clf: lt.TextClassifier, tmp_path: Path) -> None:
         list(Answering(str(tmp_path / "none"))(BATCHES))
 
 
-def test_spark_itself(clf: lt.TextClassifier, tagger: lt.TextClassifier) -> None:
+def test_spark_itself(clf: lt.TextClassifier, tagger: lt.TextClassifier, tmp_path: Path) -> None:
     sql = pytest.importorskip("pyspark.sql")
     session = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    model = tmp_path / "headlines.safetensors"
+    clf.save(model)
     try:
         frame = session.createDataFrame(list(enumerate(NEW)), "id int, text string")
         found = (
             spark.answer(spark.answer(frame, clf, novelty=True), tagger, prefix="tag_").sort("id").collect()
         )
+        page = (Path(__file__).parent.parent / "docs" / "sql.md").read_text(encoding="utf-8")
+        (shown,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+        names: dict[str, Any] = {"frame": frame}
+        exec(shown.replace("headlines.safetensors", str(model)), names)
+        assert names["answered"].columns == ["id", "text", "label", "probability"]
+        assert names["answered"].count() == len(NEW)
     finally:
         session.stop()
     for number, row, one, several in zip(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logitext.answers import answer_column, answer_schema, class_names
-from logitext.features import arrow_numbers
+from logitext.features import arrow_numbers, arrow_strings, as_column
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -96,14 +97,16 @@ def register(
 
 def _probability(model: TextClassifier, texts: Any, labels: Any) -> pa.Array:
     """The probability of the label that stands beside each text."""
-    names = {name: at for at, name in enumerate(class_names(model.classes_.tolist()))}
-    encoded = labels.combine_chunks().dictionary_encode()
-    unknown = [name for name in encoded.dictionary.to_pylist() if name not in names]
-    if unknown:
-        raise ValueError(f"the model has no label {unknown[0]!r}")
-    columns = np.array([names[name] for name in encoded.dictionary.to_pylist()], np.intp)
-    shares = model.predict_proba(texts)
-    return arrow_numbers(shares[np.arange(len(shares)), columns[encoded.indices.to_numpy()]])
+    texts, labels = as_column(texts, "texts"), as_column(labels, "labels")
+    # Versions differ in what they do about nulls: there may be some.
+    missing = ~pc.and_(texts.is_valid(), labels.is_valid()).to_numpy(zero_copy_only=False)
+    names = class_names(model.classes_.tolist())
+    columns = pc.index_in(labels, value_set=arrow_strings(names))
+    unknown = labels.filter(pc.and_(labels.is_valid(), columns.is_null()))
+    if len(unknown):
+        raise ValueError(f"the model has no label {unknown[0].as_py()!r}")
+    shares = model.predict_proba(texts.fill_null(""))
+    return arrow_numbers(shares[np.arange(len(shares)), columns.fill_null(0).to_numpy()], missing)
 
 
 def _type(kind: pa.DataType) -> str:
