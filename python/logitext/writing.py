@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 # Each row group costs, and batches of a slow input may hold a single row.
 _ROW_GROUP_ROWS = 1 << 17
 _ROW_GROUP_BYTES = 32 << 20
+_ROWS_LOOKED_AT = 4096
 
 
 class Writer(Protocol):
@@ -42,9 +43,7 @@ class Writer(Protocol):
 
 
 @contextmanager
-def open_writer(
-    path: str | Path, *, format: str | None = None, plain: Sequence[str] = ()
-) -> Iterator[Writer]:
+def open_writer(path: str | Path, *, format: str | None = None) -> Iterator[Writer]:
     """Open a table for writing.
 
     A file is written under a hidden name beside its own and renamed when the
@@ -57,9 +56,6 @@ def open_writer(
     format : str, optional
         One of `OUTPUT_FORMATS`; by default the suffix decides, and for standard
         output it is ``jsonl``.
-    plain : sequence of str
-        Columns whose values hardly come twice: Parquet does not look for those that do, which takes a third
-        of the time of writing texts.
 
     Yields
     ------
@@ -87,7 +83,7 @@ def open_writer(
         if compression is not None:
             sink = stack.enter_context(pa.CompressedOutputStream(pa.PythonFile(sink, "w"), compression))
         if kind == "parquet":
-            parquet = stack.enter_context(_ParquetWriter(sink, plain))
+            parquet = stack.enter_context(_ParquetWriter(sink))
             yield parquet
             parquet.finish()
         else:
@@ -137,18 +133,12 @@ class _ParquetWriter:
 
     nested = True
 
-    def __init__(self, sink: Any, plain: Sequence[str]) -> None:
+    def __init__(self, sink: Any) -> None:
         self._sink = sink
-        self._plain = plain
         self._parquet: pq.ParquetWriter | None = None
         self._held: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        if self._parquet is None:
-            how: dict[str, Any] = {"compression": "zstd"}
-            if self._plain:
-                how["use_dictionary"] = _repetitive(batch.schema, self._plain)
-            self._parquet = pq.ParquetWriter(self._sink, batch.schema, **how)
         self._held.append(batch)
         rows = sum(held.num_rows for held in self._held)
         size = sum(held.nbytes for held in self._held)
@@ -156,16 +146,19 @@ class _ParquetWriter:
             self._write_group()
 
     def finish(self) -> None:
-        if self._parquet is None:
-            self._parquet = pq.ParquetWriter(self._sink, pa.schema([]))
         if self._held:
             self._write_group()
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._sink, pa.schema([]))
         self._parquet.close()
 
     def _write_group(self) -> None:
-        if self._parquet is not None:
-            self._parquet.write_table(pa.Table.from_batches(self._held))
-            self._held = []
+        table = pa.Table.from_batches(self._held)
+        if self._parquet is None:
+            how = {"compression": "zstd", "use_dictionary": _repetitive(table)}
+            self._parquet = pq.ParquetWriter(self._sink, table.schema, **how)
+        self._parquet.write_table(table)
+        self._held = []
 
     def __enter__(self) -> _ParquetWriter:
         return self
@@ -178,13 +171,26 @@ class _ParquetWriter:
                 self._parquet.close()
 
 
-def _repetitive(schema: pa.Schema, plain: Sequence[str]) -> list[str]:
-    """The columns, by the names of their leaves, whose values may come again and again: no fractions."""
+def _repetitive(table: pa.Table) -> list[str]:
+    """The columns, by the names of their leaves, whose values come again and again in the first rows.
+
+    To number values that hardly do takes a third of the time of writing texts.
+    """
+    first = table.slice(0, _ROWS_LOOKED_AT)
+    plain = {
+        name
+        for name, column in zip(first.column_names, first.columns, strict=True)
+        if pa.types.is_floating(column.type)
+        or (not pa.types.is_nested(column.type) and 2 * pc.count_distinct(column).as_py() > len(first))
+    }
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
+    pq.write_table(table.schema.empty_table(), sink)
     leaves = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    fractions = ("FLOAT", "DOUBLE")
-    return [leaf.path for leaf in leaves if leaf.path not in plain and leaf.physical_type not in fractions]
+    return [
+        leaf.path
+        for leaf in leaves
+        if leaf.path not in plain and leaf.physical_type not in ("FLOAT", "DOUBLE", "BOOLEAN")
+    ]
 
 
 # CSV and TSV

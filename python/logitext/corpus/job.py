@@ -71,8 +71,6 @@ class Job:
     """Columns that are read beside the text; found by `settled`."""
     written: tuple[str, ...] = ()
     """Those of them that are carried along."""
-    text_column: str = ""
-    """The name of the column of texts in the first file."""
 
     def __post_init__(self) -> None:
         if self.keep_top is not None and not 0 < self.keep_top <= 1:
@@ -99,7 +97,7 @@ class Job:
     def described(self) -> dict[str, Any]:
         """Return what decides the output, as JSON has it."""
         said = asdict(replace(self, read=None)) | {"columns": self.written}
-        for name in ("read", "written", "on_bad_file", "text_column"):
+        for name in ("read", "written", "on_bad_file"):
             del said[name]
         asked = said.pop("asked")
         found: dict[str, Any] = json.loads(json.dumps(said | asked))
@@ -147,7 +145,7 @@ class Job:
         """
         there = columns_of(first, text=self.text, format=self.input_format, on_bad_row=self.on_bad_row)
         wanted = Wanted(first, self.text, None, False)
-        text = there.names[text_and_label(there.names, wanted)[0]]
+        text_and_label(there.names, wanted)  # refuses
         chosen = there.names if self.columns is None else list(self.columns)
         for name in chosen:
             if name not in there.names:
@@ -170,7 +168,7 @@ class Job:
                 known = ", ".join(map(repr, [*there.names[:30], *answers[:30]]))
                 raise ValueError(f"no column is named {name!r}; there are {known}")
         read = [there.field(name) for name in dict.fromkeys([*chosen, *further])]
-        return replace(self, read=pa.schema(read), written=tuple(chosen), text_column=text)
+        return replace(self, read=pa.schema(read), written=tuple(chosen))
 
     def answer_columns(self, models: Mapping[str, TextClassifier]) -> list[str]:
         """Return the names of the columns of answers."""

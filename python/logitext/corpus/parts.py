@@ -178,7 +178,7 @@ def written(
         rows = text_bytes = kept = 0
         faults: dict[int, str] = {}
         scores = None if seen is None else seen()
-        with open_writer(place / name, plain=(job.text_column,)) as writer:
+        with open_writer(place / name) as writer:
             while part is not None:
                 if part.table.num_rows or not kept:
                     writer.write(part.table)
