@@ -17,6 +17,9 @@ from tests.serving import Server
 
 import logitext as lt
 
+# Of several processes at once, under load.
+pytestmark = pytest.mark.alone
+
 SENTENCE = "The new smartphone has amazing features."
 QUESTION = json.dumps({"text": SENTENCE}).encode()
 
