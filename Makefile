@@ -22,7 +22,8 @@ demo: build     ## train on examples/headlines.csv and follow one sentence to it
 
 test: build     ## lints, types, Rust tests, Python tests
 	cargo test --release --quiet & rust=$$!; $(MAKE) --no-print-directory check && wait $$rust
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m 'not alone' -n logical --dist worksteal
 
 check: build    ## lints, types and formatting
 	cargo fmt --check

@@ -796,6 +796,7 @@ def odd(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return z
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_same_bits_for_any_number_of_threads(
@@ -922,6 +923,7 @@ print(os.waitpid(child, 0)[1], ask() == before)
     assert run(code) == "0 True\n"
 
 
+@pytest.mark.alone
 def test_the_same_bits_from_many_threads_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
 

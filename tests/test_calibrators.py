@@ -263,6 +263,7 @@ def test_blocks_are_nothing(method: str, classes: int, monkeypatch: pytest.Monke
     assert np.array_equal(applied(whole, z, keep=False), whole(z))
 
 
+@pytest.mark.alone
 def test_the_same_bits_for_any_number_of_threads() -> None:
     z, y = skewed(1000, 40)
     found = []

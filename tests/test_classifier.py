@@ -122,7 +122,7 @@ def test_scores(model: lt.TextClassifier) -> None:
         np.array(["x", "yy", "zzz", "x"]),
         pd.Series(["x", "yy", "zzz", "x"], dtype="category"),
         pl.Series([1, 2, 3, 4], dtype=pl.UInt8),
-        pa.array(["x", "yy", "zzz", "x"]),
+        pytest.param(pa.array(["x", "yy", "zzz", "x"]), id="Arrow"),  # its repr tells where it is in memory
         ["trailing nul\0", "trailing nul", "a", "b"],
     ],
     ids=repr,
@@ -240,6 +240,7 @@ def test_class_weights_are_loaded_with_the_type_of_their_labels(
     clone(loaded).fit(["a", "b"] * 4, labels)
 
 
+@pytest.mark.alone
 def test_the_same_file_for_any_number_of_threads(tmp_path: Path) -> None:
     files = []
     for threads in (1, 2, 5, None):
@@ -484,6 +485,7 @@ print(*lt.load(sys.argv[1]).predict(["a", "d"]), model.set_params(epochs=2), mod
     assert done.stdout == "x y TextClassifier(epochs=2) 2\n", done.stderr
 
 
+@pytest.mark.alone
 def test_a_fork_after_a_predict_predicts_too() -> None:
     # In a process of its own: pytest's has threads of other libraries.
     code = """
@@ -505,6 +507,7 @@ print(os.waitpid(child, 0)[1])
     assert done.stdout == "0\n", done.stderr
 
 
+@pytest.mark.alone
 def test_ctrl_c_during_fit_exits_fast() -> None:
     code = """
 import sys, numpy as np, logitext as lt
@@ -532,6 +535,7 @@ model.fit(texts, rng.integers(0, 3, 20_000), progress=tell)
     assert seconds < 3  # at most 0.15 s of work; the rest is for a busy machine
 
 
+@pytest.mark.alone
 def test_threads_at_once_share_a_model(model: lt.TextClassifier) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -541,6 +545,7 @@ def test_threads_at_once_share_a_model(model: lt.TextClassifier) -> None:
             assert np.array_equal(got, want)
 
 
+@pytest.mark.alone
 def test_threads_default_to_the_cpus_at_hand() -> None:
     from logitext import _core
 

@@ -198,6 +198,7 @@ def test_limits_of_the_server_are_kept_to(
     assert max(bodies, default=0) <= 1000
 
 
+@pytest.mark.alone
 def test_threads_share_a_client(models: dict[str, lt.TextClassifier], server: Server) -> None:
     with lt.Client(server.url) as client, ThreadPoolExecutor(8) as pool:
         want = [models["one"].logits([text]) for text in TEXTS[:100]]

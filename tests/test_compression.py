@@ -170,6 +170,7 @@ def test_the_file_fits_and_loads(fitted: Any, size: str, tmp_path: Path) -> None
         assert os.path.getsize(path) > 0.75 * as_bytes(size)
 
 
+@pytest.mark.alone
 def test_the_same_each_time(fitted: Any, tmp_path: Path) -> None:
     clf, texts, _ = fitted
     files = [

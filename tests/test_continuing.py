@@ -96,6 +96,7 @@ def test_the_temperature_is_stale_until_it_is_fitted_again() -> None:
     assert model.training_["continued"][-1]["held_out"]["rows"] == 200
 
 
+@pytest.mark.alone
 def test_the_same_bits_for_any_number_of_threads() -> None:
     texts, labels = data(300)
     runs = []

@@ -157,6 +157,7 @@ def test_rows_that_are_settled_count_as_saturated() -> None:
 # -- time ---------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_time_budget_is_kept() -> None:
     texts, labels = data(20_000)
     start = time.monotonic()

@@ -295,6 +295,7 @@ def many(n: int) -> list[str]:
     return [" ".join(rng.choice(words, rng.integers(0, 30))) for _ in range(n)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("threads", [2, 3, 8])
 @pytest.mark.parametrize("block", ["words", "chars"])
 def test_counting_is_the_same_for_any_number_of_threads(threads: int, block: str) -> None:
@@ -305,6 +306,7 @@ def test_counting_is_the_same_for_any_number_of_threads(threads: int, block: str
     assert np.array_equal(_core.values(*args, 1), _core.values(*args, threads))
 
 
+@pytest.mark.alone
 def test_logits_are_the_same_for_any_split_and_any_number_of_threads(model: lt.TextClassifier) -> None:
     texts = many(9000)
     whole = model.set_params(threads=1).logits(texts)

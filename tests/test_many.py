@@ -118,6 +118,7 @@ def large(model: lt.TextClassifier, path: Path, features: int, classes: int) -> 
     modelfile.save(path, arrays, header)
 
 
+@pytest.mark.alone
 def test_time_to_load_does_not_grow_with_the_model(models: list[lt.TextClassifier], tmp_path: Path) -> None:
     for name, features in (("small", 1250), ("large", 125_000)):
         large(models[0], tmp_path / name, features, 400)

@@ -129,6 +129,7 @@ def test_a_strong_penalty_neither_underflows_nor_diverges() -> None:
     assert trained.losses == pytest.approx(losses, rel=1e-3)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("kept_from_three")
 @pytest.mark.parametrize("l2", [0.0, 0.05])
 @pytest.mark.parametrize("classes", [40, 1100])

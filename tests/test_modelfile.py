@@ -246,6 +246,7 @@ def test_arrays_are_read_only_views_of_one_map(tmp_path: Path) -> None:
     assert len(bases) == 1
 
 
+@pytest.mark.alone
 def test_loading_without_verifying_does_not_grow_with_the_file(tmp_path: Path) -> None:
     took = []
     for features in (1 << 15, 1 << 20):
@@ -788,6 +789,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     assert os.listdir(tmp_path) == ["saved"]
 
 
+@pytest.mark.alone
 def test_saves_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     models = [make_model(seed=seed) for seed in range(4)]
     wanted = {saved_bytes(tmp_path, model) for model in models}

@@ -372,6 +372,7 @@ def test_the_explanation_sums_to_the_logits_and_tells_the_labels(taught: Any) ->
         clf.strongest_ngrams("nothing")
 
 
+@pytest.mark.alone
 def test_the_same_bytes_for_any_number_of_threads_and_any_container(tmp_path: Path, taught: Any) -> None:
     clf, texts, lists = taught
     clf.save(tmp_path / "a")

@@ -807,6 +807,7 @@ def test_names_in_tables_stay_whole(opened: Open) -> None:
     assert page.eval_on_selector_all("#preview-rows td", high) < 60
 
 
+@pytest.mark.alone
 def test_it_is_quick(opened: Open) -> None:
     """From the navigation to the first answer, the best of some loads: others may use the machine."""
     page = answered(opened())

@@ -17,6 +17,9 @@ from tests.serving import Server
 
 import logitext as lt
 
+# Of several processes at once, under load.
+pytestmark = pytest.mark.alone
+
 SENTENCE = "The new smartphone has amazing features."
 QUESTION = json.dumps({"text": SENTENCE}).encode()
 
@@ -143,6 +146,14 @@ def test_a_worker_killed_is_replaced_while_the_others_serve(path: Path) -> None:
         assert before[0] not in after
         assert server.wait_for(lambda: "another one takes its place" in server.stderr)
         assert "logitext_worker_restarts_total 1" in server.get("/metrics").body.decode()
+
+
+def test_a_worker_told_to_end_as_it_starts_ends(path: Path) -> None:
+    for _ in range(5):
+        with Server(path, "--workers", 2) as server:
+            os.kill(workers(server)[0], signal.SIGKILL)
+            assert server.wait_for(lambda server=server: "another one takes its place" in server.stderr)
+            assert server.stop() == 0  # not by force, after half a minute
 
 
 def test_workers_do_not_outlive_their_supervisor(path: Path) -> None:

@@ -190,6 +190,7 @@ def test_a_stream_is_learned_as_well_as_the_whole(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("small_memory")
 def test_a_stream_gives_the_same_bits_for_any_number_of_threads_and_files(tmp_path: Path) -> None:
     texts, labels = data(1200)

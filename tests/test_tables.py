@@ -1383,6 +1383,7 @@ def test_a_pipe_sees_rows_at_once() -> None:
         watchdog.cancel()
 
 
+@pytest.mark.alone
 def test_long_records_are_not_read_over_and_over() -> None:
     looks = 0
 

@@ -182,6 +182,7 @@ def test_a_strong_penalty_neither_underflows_nor_diverges() -> None:
     assert trained.losses == pytest.approx(losses, rel=1e-3)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("l2", [0.0, 0.05])
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_same_bits_for_any_number_of_threads_and_any_slices(classes: int, l2: float) -> None:

@@ -105,6 +105,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
+        # Until the worker has handlers of its own it has ours, which would lose what tells it to end.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDING)
         pid = os.fork()
         if not pid:
             ours.close()
@@ -113,6 +115,7 @@ class Supervisor:
             self.selector.close()
             metrics = self.metrics.of_worker(number)
             worker.run(self.models, self.settings, metrics, self.listener, theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.children[pid] = Child(number, pid, Channel(ours), time.monotonic())
         self.selector.register(ours, selectors.EVENT_READ, pid)

@@ -27,6 +27,8 @@ from logitext.server.settings import MOST_HEADER, Settings
 
 KEEP_ALIVE = 75
 """Seconds a connection may be idle."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""The signals that tell a worker to end."""
 
 
 class Worker(uvicorn.Server):
@@ -148,6 +150,10 @@ def run(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+        # Told to end before it serves, it has nothing to finish. The supervisor blocked these for the fork.
+        for number in ENDING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         log = AccessLog(texts=settings.log_texts) if settings.access_log else None
         app = application(models, settings, metrics, log)
         config = uvicorn.Config(
