@@ -30,6 +30,7 @@ OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 _ROW_GROUP_ROWS = 1 << 17
 _ROW_GROUP_BYTES = 32 << 20
 _ROWS_LOOKED_AT = 4096
+_COUNTED = {"string", "large_string", "binary", "large_binary", "int32", "int64", "uint32", "uint64"}
 
 
 class Writer(Protocol):
@@ -180,8 +181,7 @@ def _repetitive(table: pa.Table) -> list[str]:
     plain = {
         name
         for name, column in zip(first.column_names, first.columns, strict=True)
-        if pa.types.is_floating(column.type)
-        or (not pa.types.is_nested(column.type) and 2 * pc.count_distinct(column).as_py() > len(first))
+        if str(column.type) in _COUNTED and 2 * pc.count_distinct(column).as_py() > len(first)
     }
     sink = pa.BufferOutputStream()
     pq.write_table(table.schema.empty_table(), sink)
