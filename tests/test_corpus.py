@@ -502,6 +502,8 @@ def test_bad_files_are_named_and_the_rest_goes_on(
         ({"keep_top": 0.5}, "say which column"),
         ({"sample": 5}, "say which column"),
         ({"sample": -1, "by": "score"}, "sample must be at least 0"),
+        ({"by": "score"}, "which only keep_top and sample look at"),
+        ({"sketched": True}, "a sketch finds the lowest score of keep_top"),
         ({"sample": 3, "by": "id"}, "holds string: rows are ordered by a number"),
         ({"format": "csv"}, "written as parquet or jsonl, not 'csv'"),
         ({"prefix": "", "columns": ["label"]}, "no column is named 'label'"),

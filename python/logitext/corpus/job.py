@@ -79,6 +79,10 @@ class Job:
             raise ValueError(
                 "the rows to keep or to look at are chosen by a score: say which column, with by"
             )
+        if self.by is not None and self.keep_top is None and not self.sample:
+            raise ValueError("by names a score, which only keep_top and sample look at")
+        if self.sketched and self.keep_top is None:
+            raise ValueError("a sketch finds the lowest score of keep_top, and that is not asked for")
         if self.sample < 0:
             raise ValueError(f"sample must be at least 0, got {self.sample}")
         if self.format not in FORMATS:
