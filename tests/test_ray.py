@@ -2,81 +2,50 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import logitext as lt
+from clusters import (
+    SMALL_BATCHES,
+    SMALL_PARTS,
+    SMALL_SPANS,
+    command,
+    connected,
+    ended,
+    files,
+    hidden,
+    rows,
+    write,
+)
 from logitext import ray as on_ray
 from logitext.corpus import inputs, parts
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: what runs on it is not tested")
 pytestmark = [
-    # Ray's own, of what it is to do in later versions, and of sockets and pipes it leaves to the collector.
-    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    # Ray's own, when it is imported, of its own settings.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
 ]
-
-SMALL_PARTS, SMALL_BATCHES, SMALL_SPANS = 1 << 16, 1 << 14, 1 << 18
-WORDS = [f"word{number}" for number in range(150)] + ["good", "bad", "film", "Größe", "日本"]
-
-
-def small_and_slow() -> None:
-    """In each worker: small parts; and what befalls a task according to the name of its folder."""
-    parts.PART_BYTES, parts.BATCH_BYTES = SMALL_PARTS, SMALL_BATCHES
-    perform = on_ray.perform
-
-    def slowly(task: Any, *rest: Any) -> Iterator[Any]:
-        if "full" in task.folder:
-            Path(task.folder, parts.part_name(task.span.input, 0, "parquet")).symlink_to("/dev/full")
-        if "killed" in task.folder and task.span.input == 1 and not os.path.exists(f"{task.folder}.once"):
-            Path(f"{task.folder}.once").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        for record in perform(task, *rest):
-            yield record
-            if "slow" in task.folder:
-                time.sleep(0.25)
-
-    on_ray.perform = slowly
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of one node on this machine, to which the tests are connected."""
-    from ray.cluster_utils import Cluster
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        one = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 2, "include_dashboard": False, "_system_config": quick},
-        )
-        ray.init(
-            one.address,
-            log_to_driver=False,
-            logging_level="error",
-            runtime_env={"worker_process_setup_hook": small_and_slow},
-        )
-    yield one
-    ray.shutdown()
-    one.shutdown()
+    """A cluster that the tests are connected to."""
+    with connected() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -93,33 +62,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_BYTES", SMALL_PARTS)
     monkeypatch.setattr(parts, "BATCH_BYTES", SMALL_BATCHES)
     monkeypatch.setattr(inputs, "SPAN_BYTES", SMALL_SPANS)
-
-
-def rows(count: int, seed: int = 0) -> dict[str, list[Any]]:
-    rng = np.random.default_rng(seed)
-    texts = [" ".join(rng.choice(WORDS, size)) for size in rng.integers(0, 60, count)]
-    return {"id": list(range(count)), "text": texts, "share": rng.random(count).round(3).tolist()}
-
-
-def write(path: Path, count: int, seed: int = 0, **further: Any) -> Path:
-    """Write some rows; further columns as they are given, or further rows as lines."""
-    table = rows(count, seed)
-    path.parent.mkdir(exist_ok=True, parents=True)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.table(table), path, row_group_size=max(1, count // 8))
-        return path
-    lines = [json.dumps(dict(zip(table, row, strict=True))) for row in zip(*table.values(), strict=True)]
-    lines += further.get("lines", [])
-    data = "".join(f"{line}\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """All parts, and what is said of them but in which order they were written."""
-    said = {f"_logitext/{name}" for name in ("bad_rows.jsonl", "manifest.json")}
-    found = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    return {name: data for name, data in found.items() if name in said or not name.startswith("_logitext/")}
 
 
 def both(tmp_path: Path, model: Any, sources: Any, **how: Any) -> lt.corpus.run.Outcome:
@@ -210,10 +152,6 @@ def test_what_is_done_is_not_done_again(
     monkeypatch.setattr(on_ray.Engine, "__call__", lambda *_: pytest.fail("there is nothing to do"))
     outcome = lt.predict_corpus(model, corpus, tmp_path / "ray", engine=on_ray.Engine())
     assert outcome.done_before == outcome.rows == 5000
-
-
-def hidden(folder: Path) -> list[Path]:
-    return [file for file in folder.rglob(".*") if file.is_file()]
 
 
 def test_a_run_that_was_stopped_goes_on(cluster: Any, tmp_path: Path, model: Path, corpus: Path) -> None:
@@ -340,20 +278,6 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
 # -- the command --------------------------------------------------------------------
 
 
-def command(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
-    """Start ``logitext predict`` in a process, and a group of processes, of its own."""
-    call = [sys.executable, "-c", "from logitext.cli import main; main()", "predict", *map(str, arguments)]
-    return subprocess.Popen(
-        call, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        env={**os.environ, "COLUMNS": "200", **environment},
-    )  # fmt: skip
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, error = process.communicate(timeout=90)
-    return process.returncode, out, error
-
-
 def test_the_command_on_a_ray_of_its_own(tmp_path: Path, model: Path, corpus: Path) -> None:
     sessions = set(Path("/tmp/ray").glob("session_2*"))
     assert ended(command(model, corpus, "-o", tmp_path / "plain/"))[0] == 0
@@ -368,7 +292,7 @@ def test_ctrl_c_and_going_on(cluster: Any, tmp_path: Path, model: Path) -> None:
     write(tmp_path / "in" / "a.jsonl", 500)
     line = json.dumps(rows(200)) + "\n"
     (tmp_path / "in" / "b.jsonl").write_text(
-        "".join(json.dumps({"id": 1, "text": line, "share": 0.5}) + "\n" for _ in range(2000))
+        "".join(json.dumps({"id": 1, "text": line, "share": 0.5}) + "\n" for _ in range(600))
     )
     asked = (model, tmp_path / "in", "-o", tmp_path / "ray/", "--engine", "ray", "--address", cluster.address)
     process = command(*asked)
@@ -386,8 +310,9 @@ def test_ctrl_c_and_going_on(cluster: Any, tmp_path: Path, model: Path) -> None:
     assert files(tmp_path / "ray") == files(tmp_path / "plain")
 
 
-@pytest.mark.parametrize("what", ["closed", "silent", "no Ray", "nowhere", "auto", "client", "nonsense"])
-def test_a_cluster_that_is_not_there(tmp_path: Path, model: Path, corpus: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["closed", "silent", "no Ray", "nowhere", "client", "nonsense"])
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listening.getsockname()[1]}"
@@ -395,18 +320,22 @@ def test_a_cluster_that_is_not_there(tmp_path: Path, model: Path, corpus: Path, 
             listening.listen()
         if what == "no Ray":
             threading.Thread(target=_answer, args=(listening,), daemon=True).start()
-        other = {"nowhere": "nowhere.invalid:6379", "auto": "auto", "client": f"ray://{address}"}
-        given = {**other, "nonsense": "nonsense"}.get(what, address)
+        other = {"nowhere": "nowhere.invalid:6379", "client": f"ray://{address}", "nonsense": "nonsense"}
+        given = other.get(what, address)
         start = time.monotonic()
-        to = ("-o", tmp_path / "out/", "--engine", "ray", "--address", given)
-        # A cluster of somebody else may be running on this machine.
-        code, _, error = ended(command(model, corpus, *to, RAY_TMPDIR=str(tmp_path)))
-    assert time.monotonic() - start < 10
-    assert code == 1
-    assert error.startswith(
-        "error: Ray Client" if what == "client" else f"error: no Ray cluster at {given}: "
-    )
+        with pytest.raises(ValueError if what == "client" else ConnectionError) as caught:
+            on_ray.Engine(address=given)
+    assert time.monotonic() - start < 8
+    assert str(caught.value).startswith("Ray Client" if what == "client" else f"no Ray cluster at {given}: ")
+
+
+def test_the_command_says_that_a_cluster_is_not_there(tmp_path: Path, model: Path, corpus: Path) -> None:
+    to = ("-o", tmp_path / "out/", "--engine", "ray")
+    code, out, error = ended(command(model, corpus, *to, RAY_ADDRESS="127.0.0.1:1"))
+    assert (code, out) == (1, "")
+    assert error.startswith("error: no Ray cluster at 127.0.0.1:1: ")
     assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def _answer(listening: socket.socket) -> None:
@@ -447,6 +376,8 @@ def test_answers_have_the_bits_of_the_model(dataset: Any, model: Path) -> None:
 
 
 def test_nulls_several_models_and_a_filter_behind(dataset: Any, model: Path) -> None:
+    from ray.data.expressions import col
+
     texts = ["a good film", None, "a bad film", "", None]
     for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
         table = pa.table({"id": range(5), "words": pa.array(texts).cast(kind)})
@@ -457,17 +388,19 @@ def test_nulls_several_models_and_a_filter_behind(dataset: Any, model: Path) -> 
         labels = found.column("a_label").to_pylist()
         assert [label is None for label in labels] == [text is None for text in texts]
         assert found.column("b_label").to_pylist() == labels
-        kept = answered.filter(expr="a_label == 'yes'").select_columns(["id", "b_probability"])
+        kept = answered.filter(expr=col("a_label") == "yes").select_columns(["id", "b_probability"])
         assert taken(kept).column("id").to_pylist() == [at for at in range(5) if labels[at] == "yes"]
 
 
 def test_no_rows(dataset: Any, model: Path) -> None:
+    from ray.data.expressions import col
+
     empty = pa.table({"id": pa.array([], pa.int64()), "text": pa.array([], pa.string())})
     assert on_ray.predict(dataset([empty]), model).count() == 0
     some = pa.table({"id": [1], "text": ["good"]})
     answered = on_ray.predict(dataset([empty, some, empty]), model)
     assert taken(answered).column("label").to_pylist() == ["yes"]
-    nothing = dataset([some]).filter(expr="id > 5")
+    nothing = dataset([some]).filter(expr=col("id") > 5)
     assert on_ray.predict(nothing, model).count() == 0
     for table in (empty, pa.table({"text": pa.nulls(2)})):
         found = on_ray._answered(table, [ray.put({"m": lt.load(model)})], on_ray.Job(), "text")

@@ -36,7 +36,7 @@ TRIES = 5
 """Times a task is begun again without a part in between, because its worker or node was lost."""
 WAITING = 2
 """Tasks handed over for each CPU: one at work, one waiting."""
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds to wait for a cluster to answer, and for workers to end what they were told to."""
 
 
@@ -251,8 +251,9 @@ def predict(
     Examples
     --------
     >>> import ray, logitext.ray  # doctest: +SKIP
+    >>> from ray.data.expressions import col  # doctest: +SKIP
     >>> pages = ray.data.read_parquet("s3://crawl/")  # doctest: +SKIP
-    >>> logitext.ray.predict(pages, "hq.safetensors").filter(expr="probability > 0.9")  # doctest: +SKIP
+    >>> logitext.ray.predict(pages, "hq.safetensors").filter(expr=col("probability") > 0.9)  # doctest: +SKIP
     """
     ray = _ray()
     given = model if isinstance(model, Mapping) else {"model": model}
@@ -272,7 +273,6 @@ def predict(
         zero_copy_batch=True,
         fn_kwargs=how,
         num_cpus=num_cpus,
-        udf_modifying_row_count=False,
         **(ray_remote_args or {}),
     )
 
@@ -349,8 +349,10 @@ def _check_answers(address: str) -> None:
     """Find out within seconds what Ray would wait for a minute for."""
     _refuse_client(address.startswith("ray://"))
     host, _, port = address.rpartition(":")
+    if address in ("auto", "local"):
+        return  # Ray knows at once
     if not host or not port.isdecimal():
-        return  # auto, local: Ray knows at once
+        raise ConnectionError(f"no Ray cluster at {address}: give HOST:PORT, or auto")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE) as connection:
             if not int(os.environ.get("RAY_USE_TLS", "0")):
