@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+import logitext as lt
 from logitext import ray as on_ray
 from logitext.corpus import parts
 
@@ -113,3 +116,36 @@ def command(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, error = process.communicate(timeout=90)
     return process.returncode, out, error
+
+
+def both(tmp_path: Path, model: Any, sources: Any, **how: Any) -> lt.corpus.run.Outcome:
+    """Do a corpus by threads and by Ray; the folders are the same."""
+    plain = lt.predict_corpus(model, sources, tmp_path / "plain", **how)
+    outcome = lt.predict_corpus(model, sources, tmp_path / "ray", engine=on_ray.Engine(), **how)
+    assert files(tmp_path / "ray") == files(tmp_path / "plain")
+    assert plain.seconds > 0
+    plain.seconds = outcome.seconds
+    assert outcome == plain
+    return outcome
+
+
+@contextmanager
+def begun_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is begun again."""
+    names: list[str] = []
+    again = on_ray._Left.again
+
+    def count(left: Any, error: Exception) -> Any:
+        names.append(type(error).__name__)
+        return again(left, error)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(on_ray._Left, "again", count)
+        yield names
+
+
+def answer(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")

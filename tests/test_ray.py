@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,9 @@ from clusters import (
     SMALL_BATCHES,
     SMALL_PARTS,
     SMALL_SPANS,
+    answer,
+    begun_again,
+    both,
     command,
     connected,
     ended,
@@ -62,17 +64,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_BYTES", SMALL_PARTS)
     monkeypatch.setattr(parts, "BATCH_BYTES", SMALL_BATCHES)
     monkeypatch.setattr(inputs, "SPAN_BYTES", SMALL_SPANS)
-
-
-def both(tmp_path: Path, model: Any, sources: Any, **how: Any) -> lt.corpus.run.Outcome:
-    """Do a corpus by threads and by Ray; the folders are the same."""
-    plain = lt.predict_corpus(model, sources, tmp_path / "plain", **how)
-    outcome = lt.predict_corpus(model, sources, tmp_path / "ray", engine=on_ray.Engine(), **how)
-    assert files(tmp_path / "ray") == files(tmp_path / "plain")
-    assert plain.seconds > 0
-    plain.seconds = outcome.seconds
-    assert outcome == plain
-    return outcome
 
 
 @pytest.fixture
@@ -179,21 +170,6 @@ def test_a_run_that_was_stopped_goes_on(cluster: Any, tmp_path: Path, model: Pat
 # -- what dies ----------------------------------------------------------------------
 
 
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is begun again."""
-    begun: list[str] = []
-    again = on_ray._Left.again
-
-    def count(left: Any, error: Exception) -> Any:
-        begun.append(type(error).__name__)
-        return again(left, error)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(on_ray._Left, "again", count)
-        yield begun
-
-
 def test_a_node_is_killed_half_way(
     cluster: Any, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +189,7 @@ def test_a_node_is_killed_half_way(
             cluster.remove_node(node, allow_graceful=False)
 
     killed: list[int] = []
-    with counted(monkeypatch) as begun:
+    with begun_again(monkeypatch) as begun:
         outcome = lt.predict_corpus(
             model, tmp_path / "in", tmp_path / "slow", engine=on_ray.Engine(), progress=kill
         )
@@ -229,7 +205,7 @@ def test_a_worker_is_killed(
     cluster: Any, tmp_path: Path, model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lt.predict_corpus(model, corpus, tmp_path / "plain")
-    with counted(monkeypatch) as begun:
+    with begun_again(monkeypatch) as begun:
         lt.predict_corpus(model, corpus, tmp_path / "killed", engine=on_ray.Engine())
     assert len(begun) == 1
     assert files(tmp_path / "killed") == files(tmp_path / "plain")
@@ -319,7 +295,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch, what: str)
         if what != "closed":
             listening.listen()
         if what == "no Ray":
-            threading.Thread(target=_answer, args=(listening,), daemon=True).start()
+            threading.Thread(target=answer, args=(listening,), daemon=True).start()
         other = {"nowhere": "nowhere.invalid:6379", "client": f"ray://{address}", "nonsense": "nonsense"}
         given = other.get(what, address)
         start = time.monotonic()
@@ -336,13 +312,6 @@ def test_the_command_says_that_a_cluster_is_not_there(tmp_path: Path, model: Pat
     assert error.startswith("error: no Ray cluster at 127.0.0.1:1: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-def _answer(listening: socket.socket) -> None:
-    connection, _ = listening.accept()
-    with connection:
-        connection.recv(100)
-        connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 
 
 # -- answers for a dataset ----------------------------------------------------------
