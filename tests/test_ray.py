@@ -37,10 +37,6 @@ from logitext import ray as on_ray
 from logitext.corpus import inputs, parts
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: what runs on it is not tested")
-pytestmark = [
-    # Ray's own, when it is imported, of its own settings.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +87,12 @@ def corpus(tmp_path: Path) -> Path:
 def test_the_bytes_are_those_of_the_plain_run(
     cluster: Any, tmp_path: Path, model: Path, corpus: Path, how: Any
 ) -> None:
-    spans = list(inputs.spans_of(0, *_state(corpus / "a.parquet"), None))
+    path = str(corpus / "a.parquet")
+    spans = list(inputs.spans_of(0, path, inputs.states_of([path])[0], None))
     assert len(spans) > 2, "the Parquet file is cut"
     outcome = both(tmp_path, model, corpus, **how)
     assert outcome.rows == 5000
     assert outcome.parts > len(spans) + 2, "spans have several parts"
-
-
-def _state(path: Path) -> tuple[str, dict[str, Any]]:
-    return str(path), inputs.states_of([str(path)])[0]
 
 
 def test_several_models_and_relative_paths(
