@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,7 +63,7 @@ def connected() -> Iterator[Any]:
             initialize_head=True,
             head_node_args={"num_cpus": 2, "include_dashboard": False, "_system_config": quick},
         )
-        ray.init(
+        context = ray.init(
             one.address,
             log_to_driver=False,
             logging_level="error",
@@ -71,6 +72,7 @@ def connected() -> Iterator[Any]:
     yield one
     ray.shutdown()
     one.shutdown()
+    shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
 def rows(count: int, seed: int = 0) -> dict[str, list[Any]]:
