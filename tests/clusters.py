@@ -56,12 +56,11 @@ def connected() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 2, "include_dashboard": False, "_system_config": quick},
+            head_node_args={"num_cpus": 2, "include_dashboard": False},
         )
         context = ray.init(
             one.address,
