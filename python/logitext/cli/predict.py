@@ -206,6 +206,8 @@ def _to_folder(job: Job, paths: dict[str, str], sources: tuple[str, ...], output
 
     engine = None
     if options["engine"] == "ray":
+        # What Ray has to say of nodes that come and go would stand between our lines.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
         from logitext.ray import Engine
 
         engine = Engine(address=options["address"])

@@ -85,7 +85,8 @@ class Folder:
         return self.scored if record["kind"] == "scored" else self.path
 
     def finish(self, said: dict[str, Any]) -> None:
-        """Write the manifest, and the rows that were bad; what was kept for later is removed."""
+        """Write the manifest, and the rows that were bad; what was kept for later, or lost, is removed."""
+        _remove_halves(self)
         hidden = ("kind", "sample")
         parts = [
             {key: value for key, value in record.items() if key not in hidden} for record in self.parts()
@@ -192,8 +193,7 @@ def _remove_unfinished(folder: Folder) -> None:
         for file in place.iterdir():
             if file.name.startswith(("part-", ".part-")) and (scored, file.name) not in known:
                 file.unlink()
-    for file in folder.ours.glob(".*.part"):
-        file.unlink()
+    _remove_halves(folder)
     # What waited for a threshold may go once that is found.
     needed = {"part"} if (folder.ours / THRESHOLD).exists() else {"part", "scored"}
     places = ((record, folder._place(record)) for record in folder.records if record["kind"] in needed)
@@ -202,6 +202,13 @@ def _remove_unfinished(folder: Folder) -> None:
         raise ValueError(
             f"{folder.path}: {missing[0]['part']} is gone since it was written: begin again with --overwrite"
         )
+
+
+def _remove_halves(folder: Folder) -> None:
+    """Remove what was being written when its process, or its machine, was killed."""
+    for place in (folder.path, folder.ours, folder.scored):
+        for file in place.glob(".*.part"):
+            file.unlink(missing_ok=True)
 
 
 def _refuse_others(folder: Folder, known: list[str]) -> None:
