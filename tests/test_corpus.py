@@ -402,6 +402,8 @@ def test_the_command(model_file: Path, tmp_path: Path) -> None:
     assert all(row["p(News)"] > 0.5 for row in rows)
     for wrong in (["--keep-top", "0"], ["--keep-top", "150%"], ["--also", "x"], ["--on-bad-row", "y"]):
         assert run("-o", "new/", *wrong, code=2).stdout == ""
+    assert "--threads" in run("-o", "new/", "--engine", "ray", "--threads", "1", code=2).stderr
+    assert "--engine ray" in run("-o", "new/", "--address", "auto", code=2).stderr
     assert "needs a folder" in run("-o", "x.csv", "--overwrite", code=2).stderr
     assert not (tmp_path / "new").exists()
 

@@ -141,6 +141,10 @@ def predict(model: str, sources: tuple[str, ...], output: str, **options: Any) -
     folder = _is_folder(output, options["output_format"])
     if not folder:
         _refuse_for_files(options)
+    if options["engine"] == "ray" and options["threads"] is not None:
+        raise click.UsageError("--threads are of this machine: Ray uses the CPUs of its cluster.")
+    if options["engine"] != "ray" and options["address"] is not None:
+        raise click.UsageError("--address is of a Ray cluster: give --engine ray.")
     columns = options["columns"]
     chosen = None if columns is None else tuple(name for name in columns.split(",") if name)
     job = Job(
