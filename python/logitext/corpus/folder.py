@@ -184,7 +184,14 @@ def _remove_unfinished(folder: Folder) -> None:
                 file.unlink()
     for file in folder.ours.glob(".*.part"):
         file.unlink()
-    missing = [record for record in folder.records if not (folder._place(record) / record["part"]).is_file()]
+    # When all of a span is chosen from, its scores are needed no more, and may be removed.
+    chosen = {(each["input"], each["span"]) for each in folder.parts() if each["last"]}
+    missing = [
+        record
+        for record in folder.records
+        if not (record["kind"] == "scored" and (record["input"], record["span"]) in chosen)
+        and not (folder._place(record) / record["part"]).is_file()
+    ]
     if missing:
         raise ValueError(
             f"{folder.path}: {missing[0]['part']} is gone since it was written: begin again with --overwrite"
