@@ -32,7 +32,7 @@ def watched(**asked: Any) -> Found:
     seen: list[int] = []
     peak = 0
     while process.poll() is None:
-        with suppress(OSError, StopIteration, ValueError):
+        with suppress(OSError, KeyError):  # it may be gone by now
             status = dict(
                 line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
             )

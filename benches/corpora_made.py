@@ -99,6 +99,7 @@ def corpus(place: Path, name: str, files: int, rows: int, *, group_rows: int) ->
 
 def linked(folder: Path, file: Path, gigabytes: float) -> int:
     """One file under as many names as make so many gigabytes: it takes up disk once. How many they are."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     names = max(1, round(gigabytes * 1e9 / file.stat().st_size))
     for number in range(names):
