@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
-.PHONY: help demo test check format build soak bench-serving bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust clean tools
+.PHONY: help demo test check format build soak bench-serving bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust bench-corpora clean tools
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -52,6 +52,10 @@ bench-predict: build  ## texts per second of one core against scikit-learn and f
 	$(BIN)/pip install --quiet --disable-pip-version-check 'fasttext-wheel>=0.9.2' || echo 'fastText could not be installed'
 	$(BIN)/python -m benches.predict
 
+bench-corpora: build  ## from Parquet to Parquet: against memory, a pool of fastText, datatrove, Ray; what memory it takes
+	$(BIN)/pip install --quiet --disable-pip-version-check fasttext-numpy2-wheel fasteners regex datatrove || echo 'fastText and datatrove could not be installed'
+	$(BIN)/python -m benches.corpora
+
 bench-many-classes: build  ## weights kept to classes seen against a matrix of weights
 	$(BIN)/python -m benches.many_classes
 
@@ -67,8 +71,9 @@ bench-trust: build  ## whether probabilities, sets, abstention and novelty keep 
 bench-serving: build  ## the server against its own hello, and against the library it serves
 	$(BIN)/python -m benches.serving
 
-soak: build  ## the server for a long time: a million requests, slow clients, reloads, killed workers, hostile bytes
+soak: build  ## the server for a long time: a million requests, slow clients, reloads, killed workers, hostile bytes; killed corpora
 	$(BIN)/python -m benches.soak_serving
+	$(BIN)/python -m benches.soak_corpora
 
 bench-logits: build  ## operations on logits against the memory, NumPy, SciPy and JAX
 	$(BIN)/python -m benches.logits

@@ -194,10 +194,14 @@ def _remove_unfinished(folder: Folder) -> None:
             if file.name.startswith(("part-", ".part-")) and (scored, file.name) not in known:
                 file.unlink()
     _remove_halves(folder)
-    # What waited for a threshold may go once that is found.
-    needed = {"part"} if (folder.ours / THRESHOLD).exists() else {"part", "scored"}
-    places = ((record, folder._place(record)) for record in folder.records if record["kind"] in needed)
-    missing = [record for record, place in places if not (place / record["part"]).is_file()]
+    # When all of a span is chosen from, its scores are needed no more, and may be removed.
+    chosen = {(each["input"], each["span"]) for each in folder.parts() if each["last"]}
+    missing = [
+        record
+        for record in folder.records
+        if not (record["kind"] == "scored" and (record["input"], record["span"]) in chosen)
+        and not (folder._place(record) / record["part"]).is_file()
+    ]
     if missing:
         raise ValueError(
             f"{folder.path}: {missing[0]['part']} is gone since it was written: begin again with --overwrite"
