@@ -323,8 +323,8 @@ def test_another_plan_is_refused(model: lt.TextClassifier, tmp_path: Path) -> No
     refused("1 inputs have changed .*1.parquet")
     done = lt.predict_corpus(model, source, out, overwrite=True)
     assert (done.rows, done.done_before) == (1799, 0)
-    (out / "part-00001-000000000000.parquet").unlink()
-    with pytest.raises(ValueError, match=r"part-00001-000000000000.parquet is gone since it was written"):
+    (out / "part-0000001-000000000000.parquet").unlink()
+    with pytest.raises(ValueError, match=r"part-0000001-000000000000.parquet is gone since it was written"):
         lt.predict_corpus(model, source, out)
 
 

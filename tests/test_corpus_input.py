@@ -69,7 +69,7 @@ def damage(source: Path) -> dict[str, str]:
         "a.jsonl.gz": "cut short|no column",
         "b.parquet": "not a readable Parquet file",
         "c.parquet": "empty",
-        "d.csv": "no column 'text'",
+        "d.csv": "no column is named 'text'",
         "e.parquet": "cannot be read",
     }
 

@@ -180,7 +180,10 @@ def answers_of_many(
         )
         columns: dict[str, pa.Array] = {}
         for asked, (z, ngrams) in zip(every, read, strict=True):
-            columns |= asked.columns(z, ngrams)
+            own = asked.columns(z, ngrams)
+            if twice := columns.keys() & own.keys():
+                raise ValueError(f"two models give answers the name {min(twice)!r}: give one another name")
+            columns |= own
         yield pa.RecordBatch.from_pydict(columns)
 
 

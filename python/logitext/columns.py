@@ -116,6 +116,10 @@ class Batch:
         return self.first_row + (np.arange(len(self.texts)) if self.kept is None else self.kept)
 
 
+class EmptyTable(ValueError):
+    """A table without rows, where some are needed."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What to read, and what messages call the input."""
@@ -130,12 +134,19 @@ class Wanted:
     """Further columns, and what they hold."""
     on_bad_row: Literal["error", "skip", "keep"] = "error"
     """What to do with a row that cannot be read or has no text."""
+    may_be_empty: bool = False
+    """Whether a table without rows is no error."""
 
     def error(self, what: str, because: Exception | None = None) -> ValueError:
         """One sentence, with the words of another error in brackets."""
         if because is not None:
             what += f" ({' '.join(str(because).split()).rstrip('.')})"
         return ValueError(f"{self.source}: {what}.")
+
+    def empty(self, what: str) -> None:
+        """Refuse a table without rows, unless it may be one."""
+        if not self.may_be_empty:
+            raise EmptyTable(str(self.error(what)))
 
     @property
     def lenient(self) -> bool:
@@ -207,7 +218,9 @@ class Wanted:
                     column = self._checked(column, what, first_row, faults)
                 else:
                     column = self._text(column, what, first_row)
-            elif column.type != wanted.type:
+            elif _is_text(column.type) and wanted.name != self.text:
+                column = self._valid(column, what, first_row, faults)
+            if column.type != wanted.type:
                 try:
                     column = column.cast(wanted.type)
                 except pa.ArrowInvalid as error:
@@ -215,12 +228,23 @@ class Wanted:
             converted.append(column)
         return pa.RecordBatch.from_arrays(converted, schema=self.carried)
 
+    def _valid(self, column: pa.Array, what: str, first_row: int, faults: dict[int, str]) -> pa.Array:
+        """Strings as they are, if they are valid UTF-8; Arrow does not look when it reads them."""
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            check = self._checked if self.lenient else self._refused
+            column = check(column, what, first_row, faults).cast(column.type)
+        return column
+
+    def _refused(self, column: pa.Array, what: str, first_row: int, _: dict[int, str]) -> pa.Array:
+        return self._text(column, what, first_row)
+
     def _checked(
         self, column: pa.Array, what: str, first_row: int, faults: dict[int, str]
     ) -> pa.LargeStringArray:
         """Strings; what is none is empty, and found to be a fault."""
-        if not pa.types.is_large_binary(column.type):
-            column = column.cast(pa.large_string()).cast(pa.large_binary())
+        column = _bytes(column)
         try:
             return column.cast(pa.large_string())
         except pa.ArrowInvalid:
@@ -285,11 +309,7 @@ class Wanted:
         return self._text(column, what, first_row)
 
     def _text(self, column: pa.Array, what: str, first_row: int) -> pa.LargeStringArray:
-        if not pa.types.is_large_binary(column.type):
-            # Through binary, since a string array holds whatever bytes the file had.
-            if not pa.types.is_binary(column.type):
-                column = column.cast(pa.large_string())
-            column = column.cast(pa.large_binary())
+        column = _bytes(column)
         try:
             return column.cast(pa.large_string())
         except pa.ArrowInvalid:
@@ -299,6 +319,19 @@ class Wanted:
                 except UnicodeDecodeError as error:
                     raise self.error(f"the {what} of data row {row} is not valid UTF-8", error) from None
             raise
+
+
+def _bytes(column: pa.Array) -> pa.LargeBinaryArray:
+    """Strings as bytes, for a string array holds whatever bytes the file had."""
+    if pa.types.is_large_binary(column.type):
+        return column
+    if not pa.types.is_binary(column.type):
+        column = column.cast(pa.large_string())
+    return column.cast(pa.large_binary())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return str(kind) in {"string", "large_string", "string_view"}
 
 
 def decoded(column: pa.Array) -> pa.Array:

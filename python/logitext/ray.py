@@ -79,7 +79,7 @@ class Engine:
 
     def __call__(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterator[Task],
         models: Mapping[str, TextClassifier],
         done: Callable[[Task, Record], None],
         failed: Callable[[Task, BadFile], None],
@@ -91,12 +91,17 @@ class Engine:
             # Retries are ours: Ray would begin again with the first part.
             how = {"num_cpus": self.num_cpus, "max_retries": 0, "num_returns": "streaming"}
             remote, stored = ray.remote(**how)(_perform), ray.put(dict(models))
-            waiting, running = deque(_Left(task, task.span.bytes) for task in tasks), dict[Any, _Left]()
+            fresh = (_Left(task, task.span.bytes) for task in tasks)
+            waiting, running = deque[_Left](), dict[Any, _Left]()
             try:
-                while waiting or running:
-                    while waiting and len(running) < self._most():
-                        left = waiting.popleft()
+                while True:
+                    while len(running) < self._most():
+                        left = waiting.popleft() if waiting else next(fresh, None)
+                        if left is None:
+                            break
                         running[remote.remote(stored, left.task, os.getcwd(), _core.__version__)] = left
+                    if not running:
+                        return
                     ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
                     for stream in ready:
                         try:

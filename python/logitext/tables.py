@@ -79,6 +79,7 @@ def read(
     batch_bytes: int = 8 << 20,
     carried: pa.Schema | None = None,
     on_bad_row: Literal["error", "skip", "keep"] = "error",
+    may_be_empty: bool = False,
     groups: tuple[int, int] | None = None,
     position: Position | None = None,
 ) -> Iterator[Batch]:
@@ -111,6 +112,8 @@ def read(
     on_bad_row : {"error", "skip", "keep"}, default "error"
         What becomes of a row that cannot be read, or has no text: an error, nothing, or a row without text.
         Without labels only.
+    may_be_empty : bool, default False
+        Whether a table without rows is no error.
     groups : (int, int), optional
         Of a Parquet file the row groups from the first to before the second.
     position : Position, optional
@@ -134,7 +137,7 @@ def read(
     ...     print(batch.first_row, len(batch.texts))
     """
     source = "standard input" if is_standard_stream(path) else str(path)
-    wanted = Wanted(source, text, label, labelled, separator, carried, on_bad_row)
+    wanted = Wanted(source, text, label, labelled, separator, carried, on_bad_row, may_be_empty)
     if labelled and wanted.lenient:
         raise ValueError("with labels a bad row is an error")
     if separator == "":

@@ -46,7 +46,9 @@ def answered(job: Job, every: Sequence[Asked], batch: Batch, threads: int) -> An
         column = table.column(job.by)
         if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
             raise ValueError(f"the column {job.by!r} holds {column.type}: rows are ordered by a number")
-        scores = pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False)
+        scores = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(
+            zero_copy_only=False
+        )
     if job.condition is not None:
         mask = job.condition.mask(table)
         kept = mask.to_numpy(zero_copy_only=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import threading
 from collections import defaultdict
@@ -24,6 +26,10 @@ FAULTS = ".faults"
 """Ends the name of the list of a part's bad rows."""
 SCORED = "scored"
 """Below `OURS`: answers that wait for the score from which on rows are kept."""
+
+_PART = re.compile(r"part-\d{7,}-\d{12,}\.(parquet|jsonl)")
+_HALF = re.compile(rf"\.{_PART.pattern}\.[0-9a-f]+\.part")
+"""Names of parts, and of what is to become one: nothing else in the folder is ours to remove."""
 
 Record = dict[str, Any]
 
@@ -59,6 +65,8 @@ class Folder:
             self._hold(record)
 
     def _hold(self, record: Record) -> None:
+        # Samples are large, and read from the log when they are needed.
+        record = {key: value for key, value in record.items() if key != "sample"}
         self.records.append(record)
         if record["kind"] != "drop":
             self._spans[record["kind"], record["input"], record["span"]].append(record)
@@ -71,6 +79,16 @@ class Folder:
             self._log.flush()
             os.fsync(self._log.fileno())
             self._hold(record)
+
+    def samples(self) -> Iterator[Any]:
+        """Give the samples of the parts that are there, one at a time."""
+        dropped = {}
+        for at, record in enumerate(_logged(self.ours / PARTS)):
+            if record["kind"] == "drop":
+                dropped[record["input"]] = at
+        for at, record in enumerate(_logged(self.ours / PARTS)):
+            if "sample" in record and at > dropped.get(record["input"], -1):
+                yield record["sample"]
 
     def drop(self, input_number: int) -> None:
         """Take back the parts of an input that turned out to be bad."""
@@ -87,10 +105,7 @@ class Folder:
     def finish(self, said: dict[str, Any]) -> None:
         """Write the manifest, and the rows that were bad; what was kept for later, or lost, is removed."""
         _remove_halves(self)
-        hidden = ("kind", "sample")
-        parts = [
-            {key: value for key, value in record.items() if key not in hidden} for record in self.parts()
-        ]
+        parts = [{key: value for key, value in record.items() if key != "kind"} for record in self.parts()]
         with replacing(self.ours / "bad_rows.jsonl") as file:
             for record in self.parts():
                 if record["faults"]:
@@ -103,9 +118,8 @@ class Folder:
 
     def parts(self) -> list[Record]:
         """Return the records of the final parts in the order of the rows."""
-        return sorted(
-            (record for record in self.records if record["kind"] == "part"), key=lambda record: record["part"]
-        )
+        own = (record for record in self.records if record["kind"] == "part")
+        return sorted(own, key=lambda record: (record["input"], record["begin"]))
 
 
 @contextmanager
@@ -147,11 +161,10 @@ def open_folder(path: Path, plan: dict[str, Any], *, overwrite: bool = False) ->
     ours.mkdir(parents=True, exist_ok=True)
     with _locked(ours / LOCK, path):
         folder = Folder(path, plan)
-        if overwrite:
-            _clear(folder)
-        begun = _read_json(ours / PLAN)
+        begun = None if overwrite else _read_json(ours / PLAN)
         if begun is None:
-            _refuse_others(folder, [])
+            _refuse_others(folder)
+            _clear(folder)  # also what was left where this was interrupted
             write_json(ours / PLAN, plan)
         folder.hold(_records(ours / PARTS))
         if begun is not None:
@@ -170,14 +183,9 @@ def _records(path: Path) -> list[Record]:
     if not path.exists():
         return found
     good = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n"):
-            break
-        good += len(line)
+    for record in _logged(path):
+        good += record.pop("length")
+        record.pop("sample", None)
         if record["kind"] == "drop":
             found = [other for other in found if other["input"] != record["input"]]
         else:
@@ -186,12 +194,25 @@ def _records(path: Path) -> list[Record]:
     return found
 
 
+def _logged(path: Path) -> Iterator[Record]:
+    """The lines of a log, with their lengths, up to one that is cut short."""
+    with open(path, "rb") as log:
+        for line in log:
+            try:
+                record: Record = json.loads(line)
+            except ValueError:
+                return
+            if not line.endswith(b"\n"):
+                return
+            yield record | {"length": len(line)}
+
+
 def _remove_unfinished(folder: Folder) -> None:
     """Remove parts that a killed job wrote and did not come to tell of, and halves of such."""
     known = {(record["kind"] == "scored", record["part"]) for record in folder.records}
     for place, scored in ((folder.path, False), (folder.scored, True)):
         for file in place.iterdir():
-            if file.name.startswith(("part-", ".part-")) and (scored, file.name) not in known:
+            if _PART.fullmatch(file.name) and (scored, file.name) not in known:
                 file.unlink()
     _remove_halves(folder)
     # When all of a span is chosen from, its scores are needed no more, and may be removed.
@@ -212,11 +233,13 @@ def _remove_halves(folder: Folder) -> None:
     """Remove what was being written when its process, or its machine, was killed."""
     for place in (folder.path, folder.ours, folder.scored):
         for file in place.glob(".*.part"):
-            file.unlink(missing_ok=True)
+            if place != folder.path or _HALF.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
 
-def _refuse_others(folder: Folder, known: list[str]) -> None:
-    others = [file.name for file in folder.path.iterdir() if file.name not in (OURS, *known)]
+def _refuse_others(folder: Folder) -> None:
+    names = [file.name for file in folder.path.iterdir()]
+    others = [name for name in names if not (name == OURS or _PART.fullmatch(name) or _HALF.fullmatch(name))]
     if others:
         raise ValueError(
             f"{folder.path}: holds other files ({others[0]}): name a folder that is new or empty"
@@ -226,9 +249,10 @@ def _refuse_others(folder: Folder, known: list[str]) -> None:
 def _clear(folder: Folder) -> None:
     """Remove what earlier runs wrote, and nothing else."""
     for file in folder.path.iterdir():
-        if file.name.startswith(("part-", ".part-")) and file.is_file():
+        if _PART.fullmatch(file.name) or _HALF.fullmatch(file.name):
             file.unlink()
-    for file in folder.ours.iterdir():
+    # The plan last: as long as it is there, what is gone is missed.
+    for file in sorted(folder.ours.iterdir(), key=lambda file: file.name == PLAN):
         if file.is_dir():
             shutil.rmtree(file)
         elif file.name != LOCK:
@@ -276,7 +300,9 @@ def _locked(lock: Path, path: Path) -> Iterator[None]:
     with open(lock, "a+", encoding="utf-8") as file:
         try:
             _lock(file)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise OSError(f"{path}: cannot be locked ({error.strerror})") from error
             file.seek(0)
             by = file.read().strip()
             raise BlockingIOError(
@@ -303,7 +329,7 @@ def _lock(file: TextIO) -> None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     with replacing(path) as file:
-        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n")
+        file.write(json.dumps(value, indent=1).encode() + b"\n")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from logitext.answers import Asked, answers_of_many
 from logitext.columns import Wanted, text_and_label
 from logitext.corpus.conditions import Condition
 from logitext.features import arrow_strings
+from logitext.formats.picking import place_of
 from logitext.tables import columns_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Job:
     """Columns that are read beside the text; found by `settled`."""
     written: tuple[str, ...] = ()
     """Those of them that are carried along."""
+    given: tuple[str, ...] = ()
+    """All columns of the first file: what is looked at is first looked for there."""
 
     def __post_init__(self) -> None:
         if self.keep_top is not None and not 0 < self.keep_top <= 1:
@@ -98,10 +101,17 @@ class Job:
         """The rows to keep."""
         return None if self.keep is None else Condition(self.keep)
 
+    @property
+    def named(self) -> list[str]:
+        """The columns that the condition and the score name."""
+        condition = () if self.condition is None else self.condition.columns
+        return list(dict.fromkeys([*condition, *([self.by] if self.by else [])]))
+
     def described(self) -> dict[str, Any]:
         """Return what decides the output, as JSON has it."""
-        said = asdict(replace(self, read=None)) | {"columns": self.written}
-        for name in ("read", "written", "on_bad_file"):
+        types = [f"{field.name}: {field.type}" for field in self.read or ()]
+        said = asdict(replace(self, read=None)) | {"columns": self.written, "types": types}
+        for name in ("read", "written", "given", "on_bad_file"):
             del said[name]
         asked = said.pop("asked")
         found: dict[str, Any] = json.loads(json.dumps(said | asked))
@@ -128,14 +138,10 @@ class Job:
     def shares(self, name: str, asked: tuple[str, ...]) -> tuple[str, ...]:
         """Return the labels whose probability a model is to give: asked for, or looked at by a condition."""
         prefix = f"{name}_" if name else self.prefix
-        looked_at = (
-            *(() if self.condition is None else self.condition.columns),
-            *([self.by] if self.by else []),
-        )
         found = [
             column.removeprefix(prefix)[2:-1]
-            for column in looked_at
-            if column.startswith(f"{prefix}p(") and column.endswith(")")
+            for column in self.named
+            if column.startswith(f"{prefix}p(") and column.endswith(")") and column not in self.given
         ]
         return tuple(dict.fromkeys((*(() if name else asked), *found)))
 
@@ -149,30 +155,28 @@ class Job:
         """
         there = columns_of(first, text=self.text, format=self.input_format, on_bad_row=self.on_bad_row)
         wanted = Wanted(first, self.text, None, False)
-        text_and_label(there.names, wanted)  # refuses
-        chosen = there.names if self.columns is None else list(self.columns)
-        for name in chosen:
+        text = there.names[text_and_label(there.names, wanted)[0]]
+        chosen = there.names if self.columns is None else list(dict.fromkeys(self.columns))
+        job = replace(self, text=text, given=tuple(there.names))
+        answers = job.answer_columns(models)
+        further = [name for name in self.named if name not in answers and name not in chosen]
+        for name in (*chosen, *further):
             if name not in there.names:
-                known = ", ".join(map(repr, there.names[:30]))
-                raise ValueError(f"{first}: no column is named {name!r}; there are {known}")
-        answers = self.answer_columns(models)
-        looked_at = [
-            *(() if self.condition is None else self.condition.columns),
-            *([self.by] if self.by else []),
-        ]
-        taken = sorted({*chosen} & {*answers})
+                known = [*there.names[:30], *(answers[:30] if name in further else [])]
+                raise ValueError(
+                    f"{first}: no column is named {name!r}; there are {', '.join(map(repr, known))}"
+                )
+            place_of(name, there.names, wanted)
+            if self.format == "jsonl" and pa.types.is_binary(there.field(name).type):
+                raise ValueError(f"{first}: the column {name!r} holds bytes, which JSON cannot")
+        taken = sorted({*chosen, *further} & {*answers})
         if taken:
             raise ValueError(
                 f"{first}: has a column {taken[0]!r}, and so have the answers: "
                 "give these a prefix with --prefix, or say which columns to carry along with --columns"
             )
-        further = [name for name in looked_at if name not in answers]
-        for name in further:
-            if name not in there.names:
-                known = ", ".join(map(repr, [*there.names[:30], *answers[:30]]))
-                raise ValueError(f"no column is named {name!r}; there are {known}")
-        read = [there.field(name) for name in dict.fromkeys([*chosen, *further])]
-        return replace(self, read=pa.schema(read), written=tuple(chosen))
+        read = [there.field(name) for name in (*chosen, *further)]
+        return replace(job, read=pa.schema(read), written=tuple(chosen))
 
     def answer_columns(self, models: Mapping[str, TextClassifier]) -> list[str]:
         """Return the names of the columns of answers."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logitext.answers import Asked, rows_at_once
 from logitext.columns import Batch
@@ -24,7 +25,7 @@ from logitext.corpus.samples import Sample
 from logitext.features import arrow_numbers, buffers
 from logitext.files import replacing
 from logitext.streams import Position
-from logitext.tables import read
+from logitext.tables import format_of, read
 from logitext.writing import open_writer
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ BATCH_BYTES = 2 << 20
 """Read, answered and handed on at once."""
 PART_BYTES = 128 << 20
 """Text after which a part ends: so much is done again after a kill."""
+PART_ROWS, PART_FAULTS = 1 << 22, 1 << 16
+"""Rows, and bad rows, after which it ends, however little text they have."""
 AHEAD = 2
 """Batches that are read before they are asked for."""
 
@@ -59,7 +62,7 @@ class Part:
 
 def part_name(input_number: int, begin: int, format: str) -> str:
     """Return the name of the part that begins with a row of an input: names sort as the rows do."""
-    return f"part-{input_number:05}-{begin:012}.{format}"
+    return f"part-{input_number:07}-{begin:012}.{format}"
 
 
 def rows_of(job: Job, span: Span, begin: int, position: Position) -> Iterator[Batch]:
@@ -70,7 +73,9 @@ def rows_of(job: Job, span: Span, begin: int, position: Position) -> Iterator[Ba
     BadFile
         If they cannot be read.
     """
-    how: dict[str, Any] = {"text": job.text, "format": job.input_format, "on_bad_row": job.on_bad_row}
+    named = format_of(span.path, job.input_format) in ("csv", "tsv", "jsonl", "parquet")
+    how: dict[str, Any] = {"text": job.text if named else None, "format": job.input_format}
+    how |= {"on_bad_row": job.on_bad_row, "may_be_empty": True}
     batches = read(
         span.path,
         **how,
@@ -175,13 +180,14 @@ def written(
             "span": span.begin,
             "begin": part.begin,
         }
-        rows = text_bytes = kept = 0
+        rows = text_bytes = table_bytes = kept = 0
         faults: dict[int, str] = {}
         scores = None if seen is None else seen()
         with open_writer(place / name) as writer:
             while part is not None:
                 if part.table.num_rows or not kept:
-                    writer.write(part.table)
+                    writer.write(_for_json(part.table) if format == "jsonl" else part.table)
+                    table_bytes += part.table.nbytes
                 if scores is not None:
                     scores.add(part)
                 rows, kept = part.end - record["begin"], kept + part.table.num_rows
@@ -189,7 +195,9 @@ def written(
                 faults |= part.faults
                 told(part.end - part.begin, part.text_bytes)
                 end, part = part.end, next(tables, None)
-                if text_bytes >= PART_BYTES:
+                if max(text_bytes, table_bytes // 4) >= PART_BYTES:
+                    break
+                if rows >= PART_ROWS or len(faults) >= PART_FAULTS:
                     break
         if faults:
             _write_faults(ours / (Path(name).stem + FAULTS), span.path, faults)
@@ -223,6 +231,15 @@ class Seen:
         return {} if self.sample is None else {"sample": self.sample.to_json()}
 
 
+def _for_json(table: pa.RecordBatch) -> pa.RecordBatch:
+    """A table whose fractions JSON can hold: NaN and infinities are null there."""
+    columns = [
+        pc.if_else(pc.is_finite(column), column, None) if pa.types.is_floating(column.type) else column
+        for column in table.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
+
+
 def _scores_alone(job: Job, done: Answered) -> pa.RecordBatch:
     """Answers, and of each row its number in the input and its score."""
     assert done.scores is not None, "rows are chosen by a score"
@@ -239,7 +256,7 @@ def _write_faults(list_: Path, path: str, faults: dict[int, str]) -> None:
     with replacing(list_) as file:
         for row, why in sorted(faults.items()):
             said = {"file": path, "row": row + 1, "why": why}
-            file.write(json.dumps(said, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(said, ensure_ascii=False).encode(errors="replace") + b"\n")
 
 
 class Counted:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +17,9 @@ from logitext import _core
 from logitext.addresses import is_address
 from logitext.arguments import thread_count
 from logitext.classifier import TextClassifier, load
+from logitext.columns import EmptyTable
 from logitext.corpus.folder import THRESHOLD, Folder, open_folder, write_json
-from logitext.corpus.inputs import BadFile, Span, spans_of, states_of
+from logitext.corpus.inputs import AT_ONCE, BadFile, Span, spans_of, states_of
 from logitext.corpus.job import Job
 from logitext.corpus.parts import Record, Tell, answer_span
 from logitext.corpus.samples import Sample
@@ -82,13 +84,13 @@ class Engine(Protocol):
 
     def __call__(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterator[Task],
         models: Mapping[str, TextClassifier],
         done: Callable[[Task, Record], None],
         failed: Callable[[Task, BadFile], None],
         tell: Tell,
     ) -> None:
-        """Perform all tasks; `done` is told each part, `failed` each input that cannot be read.
+        """Perform all tasks, taken one by one; `done` is told each part, `failed` each bad input.
 
         What `failed` raises ends all of it.
         """
@@ -128,15 +130,15 @@ class Threads:
 
     def __call__(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterator[Task],
         models: Mapping[str, TextClassifier],
         done: Callable[[Task, Record], None],
         failed: Callable[[Task, BadFile], None],
         tell: Tell,
     ) -> None:
-        waiting, stop, turn = iter(tasks), threading.Event(), threading.Lock()
+        stop, turn = threading.Event(), threading.Lock()
         # Two even on one core: one reads and writes while the other's batches are answered.
-        lanes = min(len(tasks), max(2, self.threads))
+        lanes = max(2, self.threads)
 
         def told(rows: int, text: int, file: int) -> None:
             if stop.is_set():
@@ -146,7 +148,7 @@ class Threads:
         def lane(executor: ThreadPoolExecutor) -> None:
             while not stop.is_set():
                 with turn:
-                    task = next(waiting, None)
+                    task = next(tasks, None)
                 if task is None:
                     return
                 every = task.job.models(models)
@@ -196,8 +198,8 @@ def run_corpus(
     """Do what `logitext.predict_corpus` says."""
     start = time.perf_counter()
     models = _loaded(models)
-    files = files_of(inputs)
     _refuse_output_within(inputs, Path(output))
+    files = [file for file in files_of(inputs) if not _is_below(file, Path(output))]
     states = states_of(files)
     bad = {number: state["error"] for number, state in enumerate(states) if "error" in state}
     if bad and job.on_bad_file == "error":
@@ -235,19 +237,28 @@ def _refuse_output_within(inputs: Any, output: Path) -> None:
                 raise ValueError(f"{output}: is within the input {given}: name a folder beside it")
 
 
+def _is_below(file: str, output: Path) -> bool:
+    """Whether a pattern fits what an earlier run wrote."""
+    return not is_address(file) and output.resolve() in Path(file).resolve().parents
+
+
 def _settled(job: Job, models: Mapping[str, TextClassifier], files: list[str], bad: dict[int, str]) -> Job:
     """What is read, as the first file that can be read has it."""
-    job.answer_columns(models)  # what a model cannot answer is no fault of a file
+    replace(job, keep=None, keep_top=None, by=None, sketched=False, sample=0).answer_columns(models)
+    empty: list[str] = []
     for number, path in enumerate(files):
         if number in bad:
             continue
         try:
             return job.settled(path, models)
+        except EmptyTable as error:
+            empty.append(str(error))
         except (ValueError, OSError) as error:
             if job.on_bad_file == "error":
                 raise
             bad[number] = str(error)
-    raise BadFile(f"none of {len(files)} inputs can be read: {next(iter(bad.values()))}")
+    why = next(iter([*bad.values(), *empty]))
+    raise BadFile(f"none of {len(files)} inputs can be read: {why}")
 
 
 class _Run:
@@ -275,13 +286,12 @@ class _Run:
         before = sum(record["rows"] for record in self.folder.parts())
         first = "part" if self.job.keep_top is None else "scored"
         threshold = None
-        if self.sample is not None:
-            for record in self.folder.records:
-                self.sampled(record)
+        self.sample_again()
         self.run(first, spans)
         if first == "scored":
             threshold = self.threshold()
-            self.run("chosen", spans, threshold["score"])
+            lowest = threshold["score"]
+            self.run("chosen", spans, math.inf if lowest is None else lowest)
         parts = self.folder.parts()
         outcome = Outcome(
             rows=sum(record["rows"] for record in parts),
@@ -304,24 +314,38 @@ class _Run:
 
     def write_sample(self) -> list[int]:
         """Write the rows to look at; give the number of all rows of each stratum."""
-        # Anew, without what was seen of files that turned out to be bad.
-        self.sample = Sample(self.job.sample)
-        for record in self.folder.records:
-            self.sampled(record)
+        self.sample_again()  # without what was seen of files that turned out to be bad
+        assert self.sample is not None, "nobody asked for a sample"
         rows = self.sample.records()
         shown = [{"score": row["score"], "stratum": row["stratum"], **row["record"]} for row in rows]
         with replacing(self.folder.ours / "sample.jsonl") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in shown)
+            file.writelines(
+                json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n" for row in shown
+            )
         return self.sample.counts
 
+    def sample_again(self) -> None:
+        if self.job.sample:
+            self.sample = Sample(self.job.sample)
+            for sample in self.folder.samples():
+                self.sample.merge(Sample.from_json(sample))
+
     def spans(self) -> Iterator[Span]:
-        for number, (path, state) in enumerate(zip(self.files, self.states, strict=True)):
-            if number in self.bad:
-                continue
+        """Cut the files; many at once, for a server takes its time to open each."""
+
+        def cut(number: int) -> list[Span] | Exception:
             try:
-                yield from list(spans_of(number, path, state, self.job.input_format))
-            except (BadFile, ValueError) as error:
-                self.failed(number, error)
+                return list(spans_of(number, self.files[number], self.states[number], self.job.input_format))
+            except ValueError as error:
+                return error
+
+        good = [number for number in range(len(self.files)) if number not in self.bad]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for number, found in zip(good, pool.map(cut, good), strict=True):
+                if isinstance(found, Exception):
+                    self.failed(number, found)
+                else:
+                    yield from found
 
     def threshold(self) -> dict[str, Any]:
         """The score from which on rows are kept: found once, for a sketch differs a little each time."""
@@ -343,7 +367,7 @@ class _Run:
                     self.progress(seen[0], seen[1], seen[2], total)
 
         if tasks:
-            self.engine(tasks, self.models, self.done, self.task_failed, tell)
+            self.engine(self.ready(tasks), self.models, self.done, self.task_failed, tell)
 
     def task(self, kind: str, span: Span, threshold: float) -> Task | None:
         """What is left to do of a span."""
@@ -353,11 +377,19 @@ class _Run:
         records = self.folder.of(written, span.input, span.begin)
         if records and records[-1]["last"]:
             return None
+        if kind == "chosen" and not self.folder.of("scored", span.input, span.begin):
+            return None  # a file without rows
         begin = records[-1]["end"] if records else span.begin
         scored = tuple(record["part"] for record in self.folder.of("scored", span.input, span.begin))
-        limits = None if self.sample is None else self.sample.limits
-        folder = str(self.folder.path)
-        return Task(self.job, span, kind, folder, begin, limits, scored, threshold)
+        return Task(self.job, span, kind, str(self.folder.path), begin, None, scored, threshold)
+
+    def ready(self, tasks: list[Task]) -> Iterator[Task]:
+        """Give tasks when they are taken, with what is known by then."""
+        for task in tasks:
+            if task.span.input not in self.bad:
+                with self.changing:
+                    limits = None if self.sample is None else self.sample.limits
+                yield replace(task, limits=limits)
 
     def done(self, task: Task, record: Record) -> None:
         with self.changing:
@@ -374,8 +406,8 @@ class _Run:
         self.failed(task.span.input, error)
 
     def failed(self, number: int, error: Exception) -> None:
-        if self.job.on_bad_file == "error":
-            raise error
         with self.changing:
             self.bad[number] = str(error)
-            self.folder.drop(number)
+            self.folder.drop(number)  # or nothing but the whole could go on, once the file is mended
+        if self.job.on_bad_file == "error":
+            raise error

@@ -45,6 +45,8 @@ def threshold_of(job: Job, folder: Folder) -> dict[str, Any]:
                 for batch in file.iter_batches(columns=[SCORE], use_threads=False):
                     yield batch.column(0).to_numpy()
 
+    if not any(record["kept"] for record in folder.records if record["kind"] == "scored"):
+        return {"score": None, "rank_error": 0.0}  # nothing fulfils the condition
     if not job.sketched:
         score, _ = exact_threshold(read, job.keep_top)
         return {"score": float(score), "rank_error": 0.0}

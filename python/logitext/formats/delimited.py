@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from logitext._core import complete_records
-from logitext.columns import Batch, Wanted
+from logitext.columns import Batch, EmptyTable, Wanted
 from logitext.features import arrow_numbers
 from logitext.formats.picking import dealt, picked_columns
 from logitext.streams import Pieces, chunks
@@ -38,7 +38,7 @@ def read_delimited(pieces: Pieces, wanted: Wanted, *, delimiter: str) -> Iterato
         yield wanted.batch(*dealt(columns, wanted, row), faults)
         row += len(columns[0])
     if not row:
-        raise wanted.error("a header but no data rows in it" if width else "empty")
+        wanted.empty("a header but no data rows in it" if width else "empty")
 
 
 def delimited_columns(pieces: Pieces, wanted: Wanted, *, delimiter: str) -> pa.Schema:
@@ -47,7 +47,7 @@ def delimited_columns(pieces: Pieces, wanted: Wanted, *, delimiter: str) -> pa.S
     for chunk in chunks(pieces, complete, wanted.source):
         if names := _header(chunk[: _first_record(chunk, complete)], wanted, delimiter):
             return pa.schema([(name, pa.large_string()) for name in names])
-    raise wanted.error("empty")
+    raise EmptyTable(str(wanted.error("empty")))
 
 
 def _first_record(chunk: bytes, complete: Callable[[bytes], tuple[int, int]]) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from logitext._core import complete_records
-from logitext.columns import Batch, Wanted, text_and_label
+from logitext.columns import Batch, EmptyTable, Wanted, text_and_label
 from logitext.formats.jsontypes import NAMES, NOTHING, TYPES, holds, type_of
 from logitext.formats.picking import SEVERAL, dealt
 from logitext.streams import Pieces, chunks, complete_lines
@@ -32,7 +32,10 @@ def read_json_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
             start = re.search(rb"\S", chunk)
             if start is None:
                 continue
-            fields = _json_fields(_first_object(chunk[start.start() :], wanted), wanted)
+            if wanted.carried is not None and wanted.text is not None:
+                fields = {wanted.text: str}  # as the first file has it
+            else:
+                fields = _json_fields(_first_object(chunk[start.start() :], wanted), wanted)
         faults: dict[int, str] = {}
         found = _parse_json(chunk, fields, wanted)
         if found is None:
@@ -42,20 +45,23 @@ def read_json_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
             yield wanted.batch(*dealt(columns, wanted, row), faults)
             row += len(columns[0])
     if not row:
-        raise wanted.error("empty")
+        wanted.empty("empty")
 
 
 def json_columns(pieces: Pieces, wanted: Wanted) -> pa.Schema:
     """What columns the first rows have, and what is in them."""
     lines = (line for chunk in chunks(pieces, complete_lines, wanted.source) for line in chunk.splitlines())
     rows: list[dict[str, Any]] = []
+    seen = False
     for line in islice((line for line in lines if line.strip()), _ROWS_LOOKED_AT):
+        seen = True
         if line.startswith(b"[") and not rows:
             raise wanted.error(_AN_ARRAY)
         with suppress(ValueError) if wanted.lenient else nullcontext():
             rows.append(_json_object(line, wanted, len(rows) + 1))
     if not rows:
-        raise wanted.error("no line of its beginning is a JSON object" if wanted.lenient else "empty")
+        error = wanted.error("no line of its beginning is a JSON object" if seen else "empty")
+        raise error if seen else EmptyTable(str(error))
     names = dict.fromkeys(name for row in rows for name in row)
     kinds = [(name, type_of([row.get(name) for row in rows], name, wanted)) for name in names]
     return pa.schema([(name, kind) for name, kind in kinds if kind != NOTHING])

@@ -38,7 +38,8 @@ def type_of(values: Iterable[Any], name: str, wanted: Wanted) -> pa.DataType:
     kind = counts.most_common(1)[0][0] if counts else str
     own: list[Any] = [value for value in values if type(value) is kind]
     if kind is list:
-        return pa.list_(type_of([item for value in own for item in value], name, wanted))
+        item = type_of([item for value in own for item in value], name, wanted)
+        return NOTHING if item == NOTHING else pa.list_(item)
     if kind is dict:
         names = dict.fromkeys(inner for value in own for inner in value)
         inner = [(inner, type_of([v.get(inner) for v in own], name, wanted)) for inner in names]

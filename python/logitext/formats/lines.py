@@ -29,7 +29,7 @@ def read_lines(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
         yield wanted.batch(lines, None, row, _carried_lines(lines, wanted))
         row += len(lines)
     if not row:
-        raise wanted.error("empty")
+        wanted.empty("empty")
 
 
 def read_fasttext(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
@@ -64,7 +64,7 @@ def read_fasttext(pieces: Pieces, wanted: Wanted) -> Iterator[Batch]:
             yield wanted.batch(texts, None, row, _carried_lines(texts, wanted))
         row += len(lines)
     if not row:
-        raise wanted.error("empty")
+        wanted.empty("empty")
 
 
 LINES = pa.schema([("text", pa.large_string())])

@@ -65,8 +65,8 @@ def read_parquet(
                 pa.types.is_boolean,
                 *([] if wanted.separator is None else [_is_list_of_labels]),
             )
-        for field in wanted.carried or ():
-            _check_carried(field, schema.field(field.name).type, wanted)
+        for field, index in zip(wanted.carried or (), picked[1 + wanted.labelled :], strict=True):
+            _check_carried(field, schema.field(index).type, wanted)
         metadata, names = file.metadata, [schema.names[index] for index in picked]
         begin, end = groups or (0, metadata.num_row_groups)
         first = row = sum(metadata.row_group(group).num_rows for group in range(begin))
@@ -91,7 +91,7 @@ def read_parquet(
                 if position is not None:
                     position.bytes = position.size * (row - first) // max(1, rows_there)
     if not metadata.num_rows:
-        raise wanted.error("no data rows in it")
+        wanted.empty("no data rows in it")
 
 
 def _check_carried(wanted_field: pa.Field, found: pa.DataType, wanted: Wanted) -> None:

@@ -23,6 +23,8 @@ def picked_columns(names: Sequence[str], wanted: Wanted) -> list[int]:
 def place_of(name: str, names: Sequence[str], wanted: Wanted) -> int:
     if name not in names:
         raise wanted.error(f"it has no column {name!r}; the files of a corpus have the same columns")
+    if names.count(name) > 1:
+        raise wanted.error(f"{names.count(name)} columns are named {name!r}; rename all but one")
     return names.index(name)
 
 
