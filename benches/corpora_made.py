@@ -28,7 +28,9 @@ def model(place: Path, name: str) -> lt.TextClassifier:
     if not path.exists():
         rows = pq.read_table(DATA / name / "train.parquet")
         lt.TextClassifier().fit(rows["text"].to_pylist(), rows["label"].to_pylist()).save(path)
-    return lt.load(path)
+    found = lt.load(path)
+    assert isinstance(found, lt.TextClassifier), "nothing else was saved there"
+    return found
 
 
 def accuracy(classifier: lt.TextClassifier, name: str) -> float:

@@ -21,6 +21,7 @@ def main() -> None:
     from datatrove.pipeline.filters import FastTextClassifierFilter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import ParquetWriter
+
     from fasttext import load_model
 
     # Without a label to keep or remove it fails; this one keeps all.

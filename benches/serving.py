@@ -143,7 +143,7 @@ def measure(path: str, seconds: float, rounds: int) -> dict[str, Any]:
     }
 
 
-def check_answer(clf: lt.TextClassifier, url: str, request: bytes) -> None:
+def check_answer(clf: lt.TextClassifier | lt.FastTextClassifier, url: str, request: bytes) -> None:
     """See that what is timed is right."""
 
     def check(status: int, body: bytes) -> None:
@@ -155,7 +155,7 @@ def check_answer(clf: lt.TextClassifier, url: str, request: bytes) -> None:
     assert load(url, [request], answers=10, connections=1, check=check).statuses == {200: 10}
 
 
-def batch_rates(clf: lt.TextClassifier, url: str, rounds: int) -> dict[str, Any]:
+def batch_rates(clf: lt.TextClassifier | lt.FastTextClassifier, url: str, rounds: int) -> dict[str, Any]:
     """Texts a second in batches of 1,000, of the server and of the library."""
     lines = (ROOT / "examples" / "headlines_test.csv").read_text(encoding="utf-8").splitlines()[1:]
     texts = [line.rpartition(",")[0] for line in lines]

@@ -16,6 +16,7 @@ pub mod binary;
 pub mod count;
 pub mod dense;
 pub mod elements;
+pub mod fasttext;
 pub mod logits;
 pub mod lookup;
 pub mod loss;

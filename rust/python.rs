@@ -23,6 +23,7 @@ use crate::wide::{self, Layout};
 use crate::{dense, records, table, train};
 
 mod arrays;
+mod fasttext;
 
 type Array1<'py, T> = Bound<'py, PyArray1<T>>;
 
@@ -710,6 +711,11 @@ mod _core {
 
     #[pymodule_export]
     use super::arrays::{argmax, binary, margin, small_softmax, softmax, summarize, top_k};
+    #[pymodule_export]
+    use super::fasttext::{
+        fasttext_best, fasttext_features, fasttext_filter, fasttext_hidden, fasttext_logits, fasttext_pack,
+        fasttext_read, fasttext_tree,
+    };
     #[pymodule_export]
     use super::{
         answer, available_threads, buckets, complete_records, count, features, fingerprints, look_up,

@@ -14,6 +14,7 @@ import pytest
 
 import logitext as lt
 from corpora import corpus, digests, news, rows_in, small_parts, texts_of
+from fasttext_oracle import make
 from logitext.corpus import parts
 from logitext.corpus.parts import part_name
 
@@ -238,3 +239,17 @@ def test_names_of_files_that_are_no_text(model: lt.TextClassifier, tmp_path: Pat
     assert (done.kept, done.bad_rows) == (1, 1)
     assert lt.predict_corpus(model, os.fsdecode(path), tmp_path / "out", on_bad_row="skip").done_before == 2
     assert digests(tmp_path / "out")
+
+
+def test_a_model_of_fasttext_beside_ours(model: lt.TextClassifier, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(make().to_bytes())
+    source = corpus(tmp_path / "in")
+    for models in ({"theirs": tmp_path / "model.bin"}, {"news": model, "theirs": tmp_path / "model.bin"}):
+        out = tmp_path / f"out{len(models)}"
+        lt.predict_corpus(models, source, out, columns=["text"])
+        rows = rows_in(out)
+        texts = [row["text"] for row in rows]
+        name = "label" if len(models) == 1 else "theirs_label"
+        assert [row[name] for row in rows] == lt.load(tmp_path / "model.bin").predict(texts).tolist()
+        assert lt.predict_corpus(models, source, out, columns=["text"]).done_before == 1800
+    assert [row["label"] for row in rows] == model.predict(texts).tolist()

@@ -41,6 +41,7 @@ LAYERS = [
     ],
     [
         "modelschema",
+        "fasttextschema",
         "modelfile",
         "addresses",
         "columns",
@@ -61,9 +62,19 @@ LAYERS = [
     ["search"],
     ["gathering", "training"],
     ["streaming"],
-    ["cautions", "explanation", "model", "drift", "arguments", "compression", "continuing"],
+    [
+        "cautions",
+        "explanation",
+        "judging",
+        "model",
+        "fasttextmodel",
+        "drift",
+        "arguments",
+        "compression",
+        "continuing",
+    ],
     ["learner"],
-    ["classifier"],
+    ["answering", "fasttextclassifier", "classifier"],
     ["answers", "many"],
     ["report", "report_figures", "report_page", "report_sections", "report_words", "fasttext", "corpus"],
     ["remote", "transport", "duckdb", "polars", "spark", "ray", "client", "server"],
@@ -185,5 +196,5 @@ def test_one_part_of_rust_knows_python_and_one_file_is_unsafe() -> None:
     sources = {str(path.relative_to(rust)): rust_code(path) for path in rust.rglob("*.rs")}
     assert len(sources) >= 20
     pythons = {name for name, code in sources.items() if re.search(r"\b(pyo3|numpy)\b", code)}
-    assert pythons == {"python.rs", "python/arrays.rs"}
+    assert pythons == {"python.rs", "python/arrays.rs", "python/fasttext.rs"}
     assert {name for name, code in sources.items() if re.search(r"\bunsafe\b", code)} == {"simd.rs"}

@@ -476,7 +476,7 @@ def test_long_numbers_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["format_version", "features_version"])
 def test_a_newer_format_says_so(tmp_path: Path, key: str) -> None:
-    known = {"format_version": 4, "features_version": 1}[key]
+    known = {"format_version": 5, "features_version": 1}[key]
     data = forged(saved_bytes(tmp_path), lambda h: h.update({key: known + 1}))
     complaint = refusal(tmp_path, data)
     name = key.removesuffix("_version")
@@ -873,7 +873,7 @@ def test_ctrl_c_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         signal.raise_signal(signal.SIGINT)
 
     watching = threading.Thread(target=interrupt, daemon=True)
-    monkeypatch.setattr(modelfile, "check_values", lambda *a: watching.start())
+    monkeypatch.setattr(modelfile.modelschema, "check_values", lambda *a: watching.start())
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "saved", *model)
     assert (tmp_path / "saved").read_bytes() == good

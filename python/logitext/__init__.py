@@ -2,7 +2,7 @@
 
 from logitext._core import __version__
 from logitext.calibrators import Calibrator
-from logitext.classifier import NotFittedError, TextClassifier, load
+from logitext.classifier import FastTextClassifier, NotFittedError, TextClassifier, load
 from logitext.client import Client, ClientError
 from logitext.comparison import Comparison, compare
 from logitext.conformal import ConformalSets
@@ -40,6 +40,7 @@ __all__ = [
     "Description",
     "Evaluation",
     "Explanation",
+    "FastTextClassifier",
     "Interval",
     "ModelFileError",
     "MultilabelEvaluation",

@@ -14,14 +14,15 @@ from logitext.arguments import thread_count
 from logitext.features import arrow_numbers, arrow_strings, as_column, as_texts
 from logitext.labels import LabelSets
 from logitext.logits import argmax, top_k
-from logitext.model import logits_by, read_by
+from logitext.model import Model, logits_by, read_by
 from logitext.multilabel import decide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
     from logitext.explanation import Explanation
+    from logitext.judging import Judged
 
 LOGITS_AT_ONCE = 4 << 20
 """However short the texts, so many logits are held at once: 16 MB."""
@@ -31,7 +32,7 @@ LOGITS_AT_ONCE = 4 << 20
 class Asked:
     """What one model is asked of every text; see `answers`."""
 
-    model: TextClassifier
+    model: Answering
     logits: bool = False
     probabilities: bool = False
     top_k: int | None = None
@@ -114,7 +115,7 @@ class Asked:
         return {self.prefix + name: column for name, column in columns.items()}
 
 
-def answers(model: TextClassifier, texts: pa.LargeStringArray, **asked: Any) -> Iterator[pa.RecordBatch]:
+def answers(model: Answering, texts: pa.LargeStringArray, **asked: Any) -> Iterator[pa.RecordBatch]:
     """Answer texts with a table of columns.
 
     Parameters
@@ -173,11 +174,7 @@ def answers_of_many(
     models = [asked.model.model_ for asked in every]
     for begin in range(0, len(texts), rows):
         part = texts.slice(begin, rows)
-        read = (
-            [(z, None) for z in logits_by([(model, None) for model in models], part, threads)]
-            if not amounts
-            else read_by(models, part, threads)
-        )
+        read = _read(models, part, threads, amounts)
         columns: dict[str, pa.Array] = {}
         for asked, (z, ngrams) in zip(every, read, strict=True):
             own = asked.columns(z, ngrams)
@@ -187,7 +184,28 @@ def answers_of_many(
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def answer_column(model: TextClassifier, texts: Any, **options: Any) -> pa.RecordBatch:
+def _read(
+    models: Sequence[Judged], texts: pa.LargeStringArray, threads: int, amounts: bool
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
+    """The logits by each model; those that can share the reading of the texts."""
+    ours = [model for model in models if isinstance(model, Model)]
+    shared: list[Any] = []
+    if ours and amounts:
+        shared = list(read_by(ours, texts, threads))
+    elif ours:
+        shared = [(z, None) for z in logits_by([(model, None) for model in ours], texts, threads)]
+    found = iter(shared)
+    return [
+        next(found)
+        if isinstance(model, Model)
+        else model.read(texts, threads)
+        if amounts
+        else (model.logits(texts, threads), None)
+        for model in models
+    ]
+
+
+def answer_column(model: Answering, texts: Any, **options: Any) -> pa.RecordBatch:
     """Answer a column that may have nulls, which have nulls for answers.
 
     Parameters
@@ -220,7 +238,7 @@ def answer_column(model: TextClassifier, texts: Any, **options: Any) -> pa.Recor
     )
 
 
-def answer_schema(model: TextClassifier, **options: Any) -> pa.Schema:
+def answer_schema(model: Answering, **options: Any) -> pa.Schema:
     """Return the names and types of the columns of `answers`; the options are as there."""
     model._fitted()
     return next(answers(model, arrow_strings([""]), **options)).schema
@@ -260,7 +278,7 @@ def class_names(classes: list[Any]) -> list[str]:
     return [str(name).lower() if isinstance(name, bool) else str(name) for name in classes]
 
 
-def explained(model: TextClassifier, explanation: Explanation) -> dict[str, Any]:
+def explained(model: Answering, explanation: Explanation) -> dict[str, Any]:
     """Return an account of a text's logits as JSON has it: what each n-gram added, class by class."""
     names = class_names(explanation.classes)
 
@@ -282,7 +300,7 @@ def explained(model: TextClassifier, explanation: Explanation) -> dict[str, Any]
     }
 
 
-def _per_class(table: NDArray[Any], model: TextClassifier) -> pa.StructArray:
+def _per_class(table: NDArray[Any], model: Answering) -> pa.StructArray:
     columns = [arrow_numbers(column) for column in table.T]
     return pa.StructArray.from_arrays(columns, class_names(model.classes_.tolist()))
 

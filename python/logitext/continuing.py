@@ -11,7 +11,8 @@ from logitext import _core
 from logitext.calibration import Calibration
 from logitext.epochs import Watch
 from logitext.features import Block, arrow_strings, buffers, count_block, look_up, recipe
-from logitext.model import Model, assemble, calibrated, from_training, judged
+from logitext.judging import judged
+from logitext.model import Model, assemble, calibrated, from_training
 from logitext.modelschema import CALIBRATION, EVIDENCE, format_version
 from logitext.search import HeldOut, usual_plan, watch
 from logitext.weights import rows_of

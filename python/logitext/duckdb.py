@@ -16,7 +16,7 @@ from logitext.features import arrow_numbers, arrow_strings, as_column
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
 
 __all__ = ["register"]
 
@@ -29,9 +29,7 @@ NAMES = {
 }
 
 
-def register(
-    connection: DuckDBPyConnection, model: TextClassifier, prefix: str = "", **options: Any
-) -> list[str]:
+def register(connection: DuckDBPyConnection, model: Answering, prefix: str = "", **options: Any) -> list[str]:
     """Make a model callable in SQL.
 
     ``label(text)`` and ``probability(text)`` are the columns of `logitext.answers.answers`, each by itself;
@@ -95,7 +93,7 @@ def register(
     return [prefix + name for name in functions]
 
 
-def _probability(model: TextClassifier, texts: Any, labels: Any) -> pa.Array:
+def _probability(model: Answering, texts: Any, labels: Any) -> pa.Array:
     """The probability of the label that stands beside each text."""
     texts, labels = as_column(texts, "texts"), as_column(labels, "labels")
     # Versions differ in what they do about nulls: there may be some.

@@ -26,8 +26,9 @@ from logitext.continuing import beginning, go_on
 from logitext.epochs import Epoch, Watch
 from logitext.evidence import HeldRows
 from logitext.features import arrow_numbers, as_column, as_labels, as_texts, buffers
+from logitext.judging import judged
 from logitext.labels import as_class_array, as_label_sets
-from logitext.model import Model, calibrated, from_training, judged
+from logitext.model import Model, calibrated, from_training
 from logitext.search import HeldOut, set_aside
 from logitext.teaching import lesson
 from logitext.training import fit

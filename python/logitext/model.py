@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +10,12 @@ import pyarrow as pa
 
 from logitext import _core, modelfile
 from logitext.calibration import Calibration
-from logitext.calibrators import Calibrator
 from logitext.cautions import cautions
-from logitext.evaluation import log_loss
-from logitext.evidence import MOST, OF_SMALL, Evidence, HeldRows
+from logitext.evidence import HeldRows
 from logitext.explanation import Explanation, Share
 from logitext.features import Block, arrow_strings, buffers
-from logitext.logits import sigmoid, softmax
-from logitext.modelschema import CALIBRATION, EVIDENCE, format_version
+from logitext.judging import Judged, check_finite, judged
+from logitext.modelschema import format_version
 from logitext.weights import Kept, Quantised, Stored, as_core, column_of, rows_of, strongest, values_of
 from logitext.workshop import Settings, Trained
 
@@ -27,10 +23,6 @@ if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
-CALIBRATOR = ("method", "temperature", "curve", "span")
-"""What a header says of a calibration, beside its arrays."""
-PLAIN = ("identity", "temperature")
-"""Calibrations that a softmax makes by the way."""
 NAMED_PER_CLASS = 100
 """The strongest n-grams of each class are kept with their spelling."""
 NAMED = 30_000
@@ -39,39 +31,13 @@ LONGEST_NAME = 200
 """A text may be one word of 100 MB: of its name the beginning is kept, in characters."""
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Judged):
     """Arrays by name (see `logitext.modelschema`) and what the header says of them."""
-
-    arrays: dict[str, NDArray[Any]]
-    header: dict[str, Any]
-
-    @property
-    def classes(self) -> list[Any]:
-        """The labels, sorted."""
-        return list(self.header["classes"])
 
     @property
     def features(self) -> dict[str, Any]:
         """How text becomes features, and how many of each block are known."""
         return dict(self.header["features"])
-
-    @property
-    def temperature(self) -> float:
-        """The logits over it are calibrated."""
-        calibration = self.header["calibration"]
-        return float(calibration["temperature"]) if calibration else 1.0
-
-    @property
-    def shift(self) -> float:
-        """Added to the logits over the temperature, where a text may have several labels."""
-        calibration = self.header["calibration"]
-        return float(calibration.get("shift", 0.0)) if calibration else 0.0
-
-    @property
-    def thresholds(self) -> NDArray[np.float32] | None:
-        """The logit from which on each label is given; None where a text has one label."""
-        return np.array(self.header["thresholds"], np.float32) if self.header.get("multilabel") else None
 
     @property
     def weights(self) -> Stored:
@@ -82,6 +48,11 @@ class Model:
             stored = Kept(arrays["weight_rows"], arrays["weight_classes"], stored, len(arrays["bias"]))
         exponents = arrays.get("weight_exponents")
         return stored if exponents is None else Quantised(stored, exponents)
+
+    @property
+    def fingerprint(self) -> str:
+        """The checksum that its file has, or would have."""
+        return modelfile.fingerprint(self.arrays, self.header)
 
     def first_row(self, block: str) -> int:
         """Return the row of the weights where a block begins."""
@@ -117,50 +88,6 @@ class Model:
             If the weights give one that is not finite.
         """
         return logits_by([(self, None)], texts, threads)[0]
-
-    def probabilities(
-        self, z: NDArray[np.float32], calm: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """Return calibrated probabilities of raw logits, shape (..., n_classes).
-
-        `calm` is what `calibrated` returned of them, where it is there already.
-        """
-        if self.header.get("multilabel"):
-            found: NDArray[np.float32] = sigmoid(z / np.float32(self.temperature) + np.float32(self.shift))
-        elif self.calibrator is None or self.calibrator.method_ in PLAIN:
-            found = softmax(z, temperature=self.temperature)
-        else:
-            rows = z.reshape(-1, z.shape[-1])
-            found = self.calibrator.softmax(self.calibrated(rows) if calm is None else calm)
-            found = found.reshape(z.shape)
-        return found
-
-    def calibrated(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits whose softmax are the probabilities, of raw ones, shape (n, n_classes)."""
-        if self.calibrator is None or self.calibrator.method_ in PLAIN:
-            return z / np.float32(self.temperature)
-        return self.calibrator.transform(z).astype(np.float32)
-
-    @cached_property
-    def calibrator(self) -> Calibrator | None:
-        """What makes logits calibrated; None where nothing was fitted, or a text has several labels."""
-        said = self.header["calibration"]
-        if said is None or self.header.get("multilabel"):
-            return None
-        known = {
-            name: value for name, value in said.items() if name in ("method", "temperature", "curve", "span")
-        }
-        state = {**known, "n_classes": len(self.classes), "preserve_decision": True}
-        names = {name: key for name, key in CALIBRATION.items() if key in self.arrays}
-        return Calibrator.from_state(state, {name: self.arrays[key] for name, key in names.items()})
-
-    @cached_property
-    def evidence(self) -> Evidence | None:
-        """What held-out rows say of the answers to come; None where there is nothing."""
-        said = self.header.get("evidence")
-        if said is None:
-            return None
-        return Evidence.from_state(said, {name: self.arrays[name] for name in EVIDENCE}, len(self.classes))
 
     def read(
         self, texts: pa.LargeStringArray, threads: int
@@ -245,7 +172,7 @@ def logits_by(
     """
     all_of_them = _core.logits(buffers(texts), [(model.layer(), code) for model, code in asked], threads)
     for z in all_of_them:
-        _check_finite(z)
+        check_finite(z)
     return all_of_them
 
 
@@ -256,14 +183,8 @@ def read_by(
     every = _core.logits(buffers(texts), [(model.layer(), None) for model in models], threads, True)
     found = [(np.ascontiguousarray(both[:, :-2]), both[:, -2:]) for both in every]
     for z, _ in found:
-        _check_finite(z)
+        check_finite(z)
     return found
-
-
-def _check_finite(z: NDArray[np.float32]) -> None:
-    if not np.isfinite(z.sum(dtype=np.float64)):
-        row = int(np.argmax(~np.isfinite(z).all(axis=1)))
-        raise ValueError(f"the logits at row {row} are not finite: the model file is damaged")
 
 
 def from_training(
@@ -319,42 +240,6 @@ def from_training(
         header["calibration"] = None
     model = assemble(trained, header, texts=texts)
     return model if held is None or not len(held.codes) else judged(model, held)
-
-
-def judged(model: Model, held: HeldRows, *, calibrate: bool = True) -> Model:
-    """Return a model with a calibration, and tables to judge its answers by, from rows it did not learn from.
-
-    Parameters
-    ----------
-    model : Model
-    held : HeldRows
-    calibrate : bool, default True
-        False leaves the calibration as it is: then what the tables promise is exact.
-
-    Returns
-    -------
-    Model
-    """
-    arrays, header = dict(model.arrays), dict(model.header)
-    calibrator = None if calibrate else model.calibrator
-    if calibrate:
-        calibrator = Calibrator().fit(held.logits, held.codes)
-        state, fitted = calibrator.to_state()
-        header["calibration"] = {name: state[name] for name in CALIBRATOR if name in state}
-        for name, key in CALIBRATION.items():
-            arrays.pop(key, None)
-            if name in fitted:
-                arrays[key] = fitted[name]
-        training = header["training"]
-        if training.get("held_out") and len(held.codes) == training["held_out"]["rows"]:
-            loss = log_loss(calibrator.transform(held.logits), held.codes)
-            header["training"] = {**training, "held_out": {**training["held_out"], "log_loss": loss}}
-    elif calibrator is None:
-        calibrator = Calibrator(method="identity").fit(held.logits, held.codes)
-    most = OF_SMALL if "compressed" in header["training"] else MOST
-    header["evidence"], tables = Evidence.of(held, calibrator, exact=not calibrate, most=most).to_state()
-    arrays |= tables
-    return Model(arrays, {**header, "format_version": format_version(arrays)})
 
 
 def assemble(

@@ -24,6 +24,7 @@ import json
 import math
 import mmap
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,17 +32,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast
 
 import numpy as np
 
+from logitext import fasttextschema, modelschema
 from logitext.modelschema import (
     FEATURES_VERSION,
     FORMAT_VERSION,
     Arrays,
     ModelFileError,
     Shapes,
-    arrays_of,
     bucket_bits,
-    check_header,
-    check_shapes,
-    check_values,
     check_versions,
     format_version,
     is_count,
@@ -133,12 +131,12 @@ def save(path: Path, arrays: Arrays, header: Mapping[str, Any]) -> None:
         # Through JSON and back, so that what is checked is what a reader will see.
         known = _from_json(_to_json({**header, "checksums": dict.fromkeys(wanted, "")}))
         check_versions(known)
-        check_header(known)
+        _schema(known).check_header(known)
         older = known["format_version"] < format_version(wanted)
         require(not older, "format_version in the header is that of an older format")
         shapes = {name: arrays[name].shape for name in wanted}
-        check_shapes(shapes, known)
-        check_values(arrays, known, wanted)
+        _schema(known).check_shapes(shapes, known)
+        _schema(known).check_values(arrays, known, wanted)
         known = _sealed(known, arrays)
         frame, _ = _frame(_to_json(known, sort_keys=True).decode(), shapes, wanted)
         _write(path, [memoryview(frame), *(_bytes_of(arrays[name]) for name in wanted)])
@@ -189,7 +187,7 @@ def load(
             header, text = _take_header(table)
             known = _arrays(table, header)
             shapes = _take_shapes(table, header, known)
-            check_shapes(shapes, header)
+            _schema(header).check_shapes(shapes, header)
             same, starts = _frame(text, shapes, known)
             require(frame == same, "its array table was changed, or was not written by logitext")
             wanted = len(frame) + starts.pop("")
@@ -209,7 +207,7 @@ def load(
         for name in chosen(_AUTO_VERIFY):
             intact = _sha256(arrays[name]) == header["checksums"][name]
             require(intact, f"the checksum of array {name} does not match: the file is damaged")
-        check_values(arrays, header, chosen(_AUTO_CHECK))
+        _schema(header).check_values(arrays, header, chosen(_AUTO_CHECK))
     return arrays, header
 
 
@@ -359,6 +357,8 @@ def _appearance(start: bytes) -> str:
     for magic, kind in _KNOWN_STARTS:
         if start.startswith(magic):
             return f"seems to be {kind}"
+    if re.match(rb"\d+ \d+\n", start):
+        return "seems to be a .vec file: word vectors, without a classifier"
     with suppress(UnicodeDecodeError):
         text = codecs.getincrementaldecoder("utf-8")().decode(start)
         if all(c.isprintable() or c.isspace() for c in text):
@@ -377,13 +377,19 @@ def _take_header(table: dict[str, Any]) -> tuple[dict[str, Any], str]:
     intact = _to_json(header, sort_keys=True).decode() == text
     intact = intact and header.get("checksum") == _header_checksum(header)
     require(intact, "the checksum of its header does not match: the file is damaged")
-    check_header(header)
+    _schema(header).check_header(header)
     return header, text
+
+
+def _schema(header: Mapping[str, Any]) -> Any:
+    """What a file must say: of our own kind of model, or of fastText's."""
+    return fasttextschema if "fasttext" in header else modelschema
 
 
 def _arrays(names: Mapping[str, Any], header: Mapping[str, Any]) -> Known:
     classes = header.get("classes")
-    return arrays_of(names, len(classes) if isinstance(classes, list) else 0)
+    known: Known = _schema(header).arrays_of(names, len(classes) if isinstance(classes, list) else 0)
+    return known
 
 
 def _take_shapes(table: dict[str, Any], header: dict[str, Any], known: Known) -> dict[str, list[int]]:

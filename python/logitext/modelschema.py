@@ -39,9 +39,10 @@ __all__ = [
     "require",
 ]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """2: weights may be rows kept to some classes; 3: they may be bytes; 4: with a calibration class by class, or
-tables of held-out rows. A file says the lowest that will do."""
+tables of held-out rows; 5: a fastText model, see
+`logitext.fasttextschema`. A file says the lowest that will do."""
 FEATURES_VERSION = 1
 
 Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
@@ -103,6 +104,14 @@ def arrays_of(names: Collection[str], classes: int) -> dict[str, tuple[str, np.d
         found |= {"weight_classes": ids, "weight_rows": ("U32", np.dtype("<u4"))}
     if "weight_exponents" in names:
         found |= dict.fromkeys(("weights", "weight_exponents"), ("I8", np.dtype("i1")))
+    return with_judgement(found, names)
+
+
+def with_judgement(
+    found: Mapping[str, tuple[str, np.dtype[Any]]], names: Collection[str]
+) -> dict[str, tuple[str, np.dtype[Any]]]:
+    """Return arrays, and those of calibration and held-out rows among `names`, in the order of the file."""
+    found = dict(found)
     if "held_scores" in names:
         types: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
         found |= {name: (code, types[code]) for name, code in EVIDENCE.items()}
@@ -113,6 +122,8 @@ def arrays_of(names: Collection[str], classes: int) -> dict[str, tuple[str, np.d
 
 def format_version(names: Collection[str]) -> int:
     """Return the oldest version of the format that knows these arrays."""
+    if "word_slots" in names:
+        return 5
     if "held_scores" in names or CALIBRATION["scale"] in names:
         return 4
     return 3 if "weight_exponents" in names else 2 if "weight_rows" in names else 1
@@ -174,15 +185,26 @@ def check_header(header: Mapping[str, Any]) -> None:
     ModelFileError
         If a field is missing or is not as the format wants it.
     """
-    for key, is_right in _FIELDS.items():
-        require(key in header, f"{key} is missing in the header")
-        require(is_right(header[key]), f"{key} in the header is not as the format wants it")
+    check_fields(header, FIELDS)
     several = header.get("multilabel", False)
     require(type(several) is bool, "multilabel in the header is not as the format wants it")
     require(several or len(header["classes"]) >= 2, "classes in the header is not as the format wants it")
+    check_judgement(header)
     right = (
         _are_thresholds(header["thresholds"], header["classes"]) if "thresholds" in header else not several
     )
+    require(right and several == ("thresholds" in header), "thresholds in the header do not fit the classes")
+
+
+def check_judgement(header: Mapping[str, Any]) -> None:
+    """Check what a header says of calibration and held-out rows, whatever the kind of model.
+
+    Raises
+    ------
+    ModelFileError
+        If that is not as the format wants it.
+    """
+    several = header.get("multilabel", False)
     method = (header["calibration"] or {}).get("method")
     two = len(header["classes"]) == 2
     single = {"identity", "temperature", "vector", "matrix"} | ({"affine", "quadratic"} if two else set())
@@ -193,7 +215,19 @@ def check_header(header: Mapping[str, Any]) -> None:
         evidence is None or (not several and _is_evidence(evidence)),
         "evidence in the header is not as the format wants it",
     )
-    require(right and several == ("thresholds" in header), "thresholds in the header do not fit the classes")
+
+
+def check_fields(header: Mapping[str, Any], fields: Mapping[str, Callable[[object], bool]]) -> None:
+    """Check fields of a header one by one.
+
+    Raises
+    ------
+    ModelFileError
+        If one is missing or not right; the message names it.
+    """
+    for key, is_right in fields.items():
+        require(key in header, f"{key} is missing in the header")
+        require(is_right(header[key]), f"{key} in the header is not as the format wants it")
 
 
 def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
@@ -222,6 +256,19 @@ def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
         wanted |= {"weights": [weights], "weight_rows": [features + 1, 2], "weight_classes": [ids]}
     if "weight_exponents" in shapes:
         wanted["weight_exponents"] = [features]
+    agree(shapes, wanted | judgement_shapes(shapes, header))
+
+
+def judgement_shapes(shapes: Shapes, header: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the shapes of the arrays of calibration and held-out rows, whatever the kind of model.
+
+    Raises
+    ------
+    ModelFileError
+        If an array is missing, or there is one too many.
+    """
+    wanted: dict[str, list[int]] = {}
+    classes = len(header["classes"])
     method = (header["calibration"] or {}).get("method")
     if not header.get("multilabel"):
         own = {"matrix": ["scale", "bias", "matrix"], "vector": ["scale", "bias"]}
@@ -241,6 +288,17 @@ def check_shapes(shapes: Shapes, header: Mapping[str, Any]) -> None:
     if "evidence" in header:
         rows = header["evidence"]["rows"]
         wanted |= {name: [rows] for name in EVIDENCE}
+    return wanted
+
+
+def agree(shapes: Shapes, wanted: Mapping[str, Sequence[int]]) -> None:
+    """Check that shapes are those called for.
+
+    Raises
+    ------
+    ModelFileError
+        If one is not; the message names it.
+    """
     for name, shape in wanted.items():
         found = list(shapes[name])
         require(found == shape, f"array {name} has shape {found} where {shape} is called for")
@@ -263,15 +321,7 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
             low <= chunk.min() and chunk.max() <= high for chunk in _chunks(arrays["weight_exponents"])
         )
         require(right, f"array weight_exponents holds one that is not from {low} to {high}")
-    for name in (name for name in CALIBRATION.values() if name in chosen):
-        require(np.isfinite(arrays[name]).all(), f"array {name} holds a value that is not finite")
-    for name, falls in (("held_scores", False), ("held_confidence", True), ("held_novelty", False)):
-        if name in chosen:
-            table = -arrays[name] if falls else arrays[name]
-            right = not np.isnan(table).any() and _rises(table, strictly=False)
-            require(right, f"array {name} is not in order")
-    if "held_hits" in chosen:
-        require((arrays["held_hits"] <= 1).all(), "array held_hits holds one that is neither 0 nor 1")
+    check_judgement_values(arrays, chosen)
     counts, named = arrays["document_frequency"], arrays["named_features"]
     if "document_frequency" in chosen and counts.size:
         right = counts.min() >= 1 and int(counts.max()) <= header["features"]["documents"]
@@ -293,6 +343,25 @@ def check_values(arrays: Arrays, header: Mapping[str, Any], chosen: Collection[s
                 right = _are_buckets(buckets[:slots], hashes[:count])
                 require(right, f"the buckets of block {block['name']} do not match its hashes")
             hashes, buckets = hashes[count:], buckets[slots:]
+
+
+def check_judgement_values(arrays: Arrays, chosen: Collection[str]) -> None:
+    """Check the contents of the arrays of calibration and held-out rows, whatever the kind of model.
+
+    Raises
+    ------
+    ModelFileError
+        If one holds what it must not.
+    """
+    for name in (name for name in CALIBRATION.values() if name in chosen):
+        require(np.isfinite(arrays[name]).all(), f"array {name} holds a value that is not finite")
+    for name, falls in (("held_scores", False), ("held_confidence", True), ("held_novelty", False)):
+        if name in chosen:
+            table = -arrays[name] if falls else arrays[name]
+            right = not np.isnan(table).any() and _rises(table, strictly=False)
+            require(right, f"array {name} is not in order")
+    if "held_hits" in chosen:
+        require((arrays["held_hits"] <= 1).all(), "array held_hits holds one that is neither 0 nor 1")
 
 
 def _check_rows(arrays: Arrays, classes: int, *, whole: bool) -> None:
@@ -380,7 +449,7 @@ def _is_evidence(value: object) -> bool:
     return flags and is_count(value["rows"]) and value["rows"] > 0 and isinstance(value["novelty"], dict)
 
 
-_FIELDS: dict[str, Callable[[object], bool]] = {
+FIELDS: dict[str, Callable[[object], bool]] = {
     "library_version": lambda value: isinstance(value, str),
     "classes": _is_classes,
     "features": _is_features,

@@ -9,12 +9,12 @@ from logitext.answers import answer_column, answer_schema, class_names
 if TYPE_CHECKING:
     import polars as pl
 
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
 
 __all__ = ["answer", "label", "p", "probability"]
 
 
-def answer(text: str | pl.Expr, model: TextClassifier, **options: Any) -> pl.Expr:
+def answer(text: str | pl.Expr, model: Answering, **options: Any) -> pl.Expr:
     """Give the answers of a model as a struct: one reading of the text for all of them.
 
     Parameters
@@ -57,18 +57,18 @@ def answer(text: str | pl.Expr, model: TextClassifier, **options: Any) -> pl.Exp
     return _expression(text).map_batches(structs, pl.Struct(dtypes), is_elementwise=True).alias("answer")
 
 
-def label(text: str | pl.Expr, model: TextClassifier, **options: Any) -> pl.Expr:
+def label(text: str | pl.Expr, model: Answering, **options: Any) -> pl.Expr:
     """Give the label of each text, or its list of labels: a field of `answer`."""
     name = "label" if model.thresholds_ is None else "labels"
     return answer(text, model, **options).struct.field(name)
 
 
-def probability(text: str | pl.Expr, model: TextClassifier, **options: Any) -> pl.Expr:
+def probability(text: str | pl.Expr, model: Answering, **options: Any) -> pl.Expr:
     """Give the probability of the label of each text, or those of its labels: a field of `answer`."""
     return answer(text, model, **options).struct.field("probability")
 
 
-def p(text: str | pl.Expr, model: TextClassifier, label: Any) -> pl.Expr:
+def p(text: str | pl.Expr, model: Answering, label: Any) -> pl.Expr:
     """Give the probability of one label, called ``p(LABEL)``.
 
     Raises

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from logitext import _core
 from logitext.addresses import is_address
+from logitext.answering import Answering
 from logitext.answers import rows_at_once
-from logitext.classifier import TextClassifier, load
+from logitext.classifier import load
 from logitext.columns import Batch
 from logitext.corpus.answered import columns_answered
 from logitext.corpus.inputs import BadFile
@@ -80,7 +81,7 @@ class Engine:
     def __call__(
         self,
         tasks: Iterator[Task],
-        models: Mapping[str, TextClassifier],
+        models: Mapping[str, Answering],
         done: Callable[[Task, Record], None],
         failed: Callable[[Task, BadFile], None],
         tell: Tell,
@@ -174,7 +175,7 @@ def _end(running: list[Any]) -> None:
 
 
 def _perform(
-    models: dict[str, TextClassifier], task: Task, folder: str, version: str
+    models: dict[str, Answering], task: Task, folder: str, version: str
 ) -> Iterator[tuple[Record, int] | Exception]:
     """On a worker: do a task. Gives the record of each part and the bytes of the file since the last.
 
@@ -262,7 +263,7 @@ def predict(
     """
     ray = _ray()
     given = model if isinstance(model, Mapping) else {"model": model}
-    models = {name: each if isinstance(each, TextClassifier) else load(each) for name, each in given.items()}
+    models = {name: each if isinstance(each, Answering) else load(each) for name, each in given.items()}
     job = Job(asked={**answers, "shares_of": tuple(probability_of)}, prefix=prefix)
     names = job.answer_columns(models)
     known = dataset.schema(fetch_if_missing=False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
 
 __all__ = ["Report"]
 
@@ -74,7 +74,7 @@ class Report:
 
     def __init__(
         self,
-        model: TextClassifier,
+        model: Answering,
         texts: Any,
         labels: Any,
         *,

@@ -10,13 +10,12 @@ import numpy as np
 from logitext import _core, report_words
 from logitext.report_figures import chain, heat_map
 from logitext.report_page import bar, card, fold, share, shown, side_by_side, signed, table
-from logitext.weights import rows_of
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
     from numpy.typing import NDArray
 
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
     from logitext.evaluation import Evaluation
     from logitext.explanation import Explanation
 
@@ -45,7 +44,7 @@ LONGEST = 20_000
 class Facts:
     """What is known of the model and of each row."""
 
-    model: TextClassifier
+    model: Answering
     evaluation: Evaluation
     texts: Any
     """Arrow's strings, n of them."""
@@ -184,22 +183,8 @@ def classes(facts: Facts) -> str:
 
 def _drivers(facts: Facts, codes: list[int]) -> list[list[str]]:
     """The n-grams with the largest weights for each of some classes."""
-    model = facts.model.model_
-    rows, names = model.arrays["named_features"], model.names()
-    step = max(1, BLOCK // len(model.classes))
-    parts = [rows_of(model.weights, rows[at : at + step])[:, codes] for at in range(0, len(rows), step)]
-    weights = np.concatenate(parts) if parts else np.zeros((0, len(codes)), np.float32)
-    blocks = model.features["blocks"]
-    ends = np.cumsum([block["features"] for block in blocks])
-    kinds = [blocks[i]["name"] for i in np.searchsorted(ends, rows, "right")]
-    return [
-        [
-            _gram(names[int(rows[i])], kinds[i])
-            for i in np.argsort(-column, kind="stable")[:MOST_DRIVERS].tolist()
-            if column[i] > 0
-        ]
-        for column in weights.T
-    ]
+    strongest = facts.model.model_.strongest_ngrams
+    return [[_gram(share.ngram, share.block) for share in strongest(code, MOST_DRIVERS)] for code in codes]
 
 
 def _gram(ngram: str, block: str) -> str:

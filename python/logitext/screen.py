@@ -19,7 +19,8 @@ from logitext.logits import argmax
 from logitext.model import shortened
 
 if TYPE_CHECKING:
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
+    from logitext.classifier import FastTextClassifier, TextClassifier
     from logitext.comparison import Comparison
     from logitext.description import Description
     from logitext.drift import Drift
@@ -192,7 +193,7 @@ def bar(share: float, width: int = 24) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def decision(model: TextClassifier, explanation: Explanation, label: Any, most: int) -> None:
+def decision(model: Answering, explanation: Explanation, label: Any, most: int) -> None:
     """Print the way from logits to the decision, and the n-grams that made the logit of one label."""
     probabilities = model.model_.probabilities(explanation.logits)
     thresholds = explanation.thresholds
@@ -403,11 +404,42 @@ def model_card(model: TextClassifier, path: str, model_bytes: int, ngrams: int) 
         )
         rows.append(("held out", f"{measured} on {number(held_out['rows'])} rows"))
     rows += _continued(record) + _compressed(model) + _warnings(model)
+    show(table_of_facts(rows), _strongest(model, ngrams), *_cut(len(model.classes_)))
+
+
+def fasttext_card(model: FastTextClassifier, path: str, model_bytes: int, ngrams: int) -> None:
+    """Print what a fastText model is: classes, settings, its strongest words."""
+    said = model.model_.header["fasttext"]
+    features = model.model_.features
+    chars = features["char_ngrams"]
+    evidence = model.model_.evidence
+    calibration = (model.model_.header["calibration"] or {"method": "none"})["method"]
+    if evidence is not None:
+        calibration += f", fitted on {number(len(evidence.selective.hits_))} rows"
+    rows = [
+        ("model", f"{path} ({size(model_bytes)})"),
+        ("made by", f"fastText, format {said['version']}, from {number(said['tokens'])} words"),
+        ("classes", number(len(model.classes_))),
+        ("loss", said["loss"]),
+        (
+            "features",
+            " + ".join(f"{number(block['features'])} {block['name']}" for block in features["blocks"]),
+        ),
+        ("word n-grams", f"up to {said['word_ngrams']}"),
+        ("characters", "none" if chars is None else f"{chars[0]}–{chars[1]}"),
+        ("hidden layer", f"{said['dim']}{', quantised' if 'input_codes' in model.model_.arrays else ''}"),
+        ("calibration", calibration),
+        ("strict", "yes" if model.strict else "no"),
+    ]
+    show(table_of_facts(rows), _strongest(model, ngrams), *_cut(len(model.classes_)))
+
+
+def _strongest(model: Answering, ngrams: int) -> Table:
     strongest = _table("class", "strongest n-grams")
     for label in model.classes_.tolist()[:MOST_CLASSES]:
         names = (spelled(share) for share in model.strongest_ngrams(label, ngrams))
         strongest.add_row(plain(label), Text(" ").join(names))
-    show(table_of_facts(rows), strongest, *_cut(len(model.classes_)))
+    return strongest
 
 
 def training_record(model: TextClassifier) -> None:

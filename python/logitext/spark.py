@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from logitext.answering import Answering as Classifier
 from logitext.answers import answer_column, answer_schema
-from logitext.classifier import TextClassifier, load
+from logitext.classifier import load
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -20,7 +21,7 @@ __all__ = ["Answering", "answer"]
 
 def answer(
     frame: DataFrame,
-    model: TextClassifier | str | os.PathLike[str],
+    model: Classifier | str | os.PathLike[str],
     text: str = "text",
     prefix: str = "",
     **options: Any,
@@ -80,12 +81,12 @@ class Answering:
 
     def __init__(
         self,
-        model: TextClassifier | str | os.PathLike[str],
+        model: Classifier | str | os.PathLike[str],
         text: str = "text",
         prefix: str = "",
         **options: Any,
     ) -> None:
-        self.model = model if isinstance(model, TextClassifier) else os.fspath(model)
+        self.model = model if isinstance(model, Classifier) else os.fspath(model)
         self.text, self.prefix, self.options = text, prefix, options
 
     def added(self, names: list[str]) -> pa.Schema:
@@ -117,12 +118,12 @@ class Answering:
             yield pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
 
 
-def _loaded(model: TextClassifier | str) -> TextClassifier:
+def _loaded(model: Classifier | str) -> Classifier:
     return _load(model) if isinstance(model, str) else model
 
 
 @lru_cache(maxsize=8)
-def _load(path: str) -> TextClassifier:
+def _load(path: str) -> Classifier:
     return load(path)
 
 

@@ -11,6 +11,7 @@ from typing import cast
 import click
 
 from logitext import _core
+from logitext.cli.convert import convert
 from logitext.cli.evaluate import evaluate, report
 from logitext.cli.explain import explain, inspect
 from logitext.cli.logits import logits
@@ -82,5 +83,5 @@ def cli() -> None:
     """
 
 
-for command in (train, predict, evaluate, explain, calibrate, drift, report, logits, inspect, serve):
+for command in (train, predict, evaluate, explain, calibrate, drift, report, logits, inspect, convert, serve):
     cli.add_command(command)

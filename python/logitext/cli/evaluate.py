@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
     from logitext.comparison import Comparison
     from logitext.evaluation import Evaluation
     from logitext.intervals import Interval
@@ -140,7 +140,7 @@ def _written(result: Evaluation, against: Comparison | None) -> dict[str, Any]:
     return written
 
 
-def _rival(path: str, model: TextClassifier) -> tuple[TextClassifier, list[int]]:
+def _rival(path: str, model: Answering) -> tuple[Answering, list[int]]:
     """Another model of the same classes, and where each of ours stands among its own."""
     from logitext.classifier import load
 

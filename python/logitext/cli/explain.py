@@ -52,11 +52,16 @@ def inspect(model: str, verify: bool, ngrams: int, training: bool, as_json: bool
     logitext inspect news.safetensors
     """
     from logitext import screen
-    from logitext.classifier import load
+    from logitext.classifier import FastTextClassifier, load
 
     classifier = load(model, verify=True if verify else "auto")
     if as_json:
         print_json(classifier.model_.header)
+        return
+    if isinstance(classifier, FastTextClassifier):
+        if training:
+            raise ValueError(f"{model}: is a fastText model, which keeps no record of its training")
+        screen.fasttext_card(classifier, model, os.path.getsize(model), ngrams)
         return
     if training:
         screen.training_record(classifier)

@@ -256,12 +256,14 @@ AGAIN_EPOCHS = 5
 
 def _begun(options: dict[str, Any]) -> TextClassifier:
     """The model to go on from, if what else was asked for fits it."""
-    from logitext.classifier import load
+    from logitext.classifier import FastTextClassifier, load
 
     for name in ("teacher", "checkpoint"):
         if options[name] is not None:
             raise click.UsageError(f"--continue does not go together with --{name}.")
     model = load(options["begun"], verify=True)
+    if isinstance(model, FastTextClassifier):
+        raise ValueError(f"{options['begun']}: is a fastText model, which cannot be trained further")
     features = model.model_.features
     for name in ("word_ngrams", "char_ngrams", "tokens"):
         source = click.get_current_context().get_parameter_source(name)

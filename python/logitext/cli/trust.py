@@ -108,10 +108,12 @@ def drift(model: str, sources: tuple[str, ...], most: int, as_json: bool, **opti
     logitext drift news.safetensors today.csv
     """
     from logitext import screen
-    from logitext.classifier import load
+    from logitext.classifier import FastTextClassifier, load
     from logitext.sources import files_of
 
     classifier = load(model)
+    if isinstance(classifier, FastTextClassifier):
+        raise ValueError(f"{model}: is a fastText model, which does not say how frequent n-grams were")
     classifier.threads = options["threads"]
     texts, _ = read_together(files_of(sources), how_to_read(options) | {"labelled": False})
     found = classifier.drift(texts, most=most)

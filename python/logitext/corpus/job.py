@@ -18,7 +18,7 @@ from logitext.formats.picking import place_of
 from logitext.tables import columns_of
 
 if TYPE_CHECKING:
-    from logitext.classifier import TextClassifier
+    from logitext.answering import Answering
 
 __all__ = ["Job"]
 
@@ -117,7 +117,7 @@ class Job:
         found: dict[str, Any] = json.loads(json.dumps(said | asked))
         return found
 
-    def models(self, models: Mapping[str, TextClassifier]) -> list[Asked]:
+    def models(self, models: Mapping[str, Answering]) -> list[Asked]:
         """Return what each model is asked.
 
         Raises
@@ -145,7 +145,7 @@ class Job:
         ]
         return tuple(dict.fromkeys((*(() if name else asked), *found)))
 
-    def settled(self, first: str, models: Mapping[str, TextClassifier]) -> Job:
+    def settled(self, first: str, models: Mapping[str, Answering]) -> Job:
         """Find out, from the first file, which columns are read and written.
 
         Raises
@@ -178,7 +178,7 @@ class Job:
         read = [there.field(name) for name in (*chosen, *further)]
         return replace(job, read=pa.schema(read), written=tuple(chosen))
 
-    def answer_columns(self, models: Mapping[str, TextClassifier]) -> list[str]:
+    def answer_columns(self, models: Mapping[str, Answering]) -> list[str]:
         """Return the names of the columns of answers."""
         every = self.models(models)
         empty = next(answers_of_many(every, arrow_strings([""]), 1))

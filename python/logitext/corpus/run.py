@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from logitext import _core
 from logitext.addresses import is_address
+from logitext.answering import Answering
 from logitext.arguments import thread_count
-from logitext.classifier import TextClassifier, load
+from logitext.classifier import load
 from logitext.columns import EmptyTable
 from logitext.corpus.folder import THRESHOLD, Folder, open_folder, write_json
 from logitext.corpus.inputs import AT_ONCE, BadFile, Span, spans_of, states_of
@@ -25,7 +26,6 @@ from logitext.corpus.parts import Record, Tell, answer_span
 from logitext.corpus.samples import Sample
 from logitext.corpus.top import choose_span, threshold_of
 from logitext.files import replacing
-from logitext.modelfile import fingerprint
 from logitext.sources import files_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Engine(Protocol):
     def __call__(
         self,
         tasks: Iterator[Task],
-        models: Mapping[str, TextClassifier],
+        models: Mapping[str, Answering],
         done: Callable[[Task, Record], None],
         failed: Callable[[Task, BadFile], None],
         tell: Tell,
@@ -131,7 +131,7 @@ class Threads:
     def __call__(
         self,
         tasks: Iterator[Task],
-        models: Mapping[str, TextClassifier],
+        models: Mapping[str, Answering],
         done: Callable[[Task, Record], None],
         failed: Callable[[Task, BadFile], None],
         tell: Tell,
@@ -208,9 +208,7 @@ def run_corpus(
     plan = {
         "format": 1,
         "versions": {"logitext": _core.__version__},
-        "models": {
-            name: fingerprint(each.model_.arrays, each.model_.header) for name, each in models.items()
-        },
+        "models": {name: each.model_.fingerprint for name, each in models.items()},
         "job": job.described(),
         "inputs": [{"path": path, **state} for path, state in zip(files, states, strict=True)],
     }
@@ -221,10 +219,10 @@ def run_corpus(
     return outcome
 
 
-def _loaded(models: Mapping[str, Any]) -> dict[str, TextClassifier]:
+def _loaded(models: Mapping[str, Any]) -> dict[str, Answering]:
     if not models:
         raise ValueError("there are no models")
-    return {name: each if isinstance(each, TextClassifier) else load(each) for name, each in models.items()}
+    return {name: each if isinstance(each, Answering) else load(each) for name, each in models.items()}
 
 
 def _refuse_output_within(inputs: Any, output: Path) -> None:
@@ -242,7 +240,7 @@ def _is_below(file: str, output: Path) -> bool:
     return not is_address(file) and output.resolve() in Path(file).resolve().parents
 
 
-def _settled(job: Job, models: Mapping[str, TextClassifier], files: list[str], bad: dict[int, str]) -> Job:
+def _settled(job: Job, models: Mapping[str, Answering], files: list[str], bad: dict[int, str]) -> Job:
     """What is read, as the first file that can be read has it."""
     replace(job, keep=None, keep_top=None, by=None, sketched=False, sample=0).answer_columns(models)
     empty: list[str] = []
@@ -267,7 +265,7 @@ class _Run:
     def __init__(
         self,
         job: Job,
-        models: Mapping[str, TextClassifier],
+        models: Mapping[str, Answering],
         files: list[str],
         states: list[dict[str, Any]],
         bad: dict[int, str],

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from logitext import _core
+from logitext.answering import Answering
 from logitext.answers import answers, class_names, explained
-from logitext.classifier import TextClassifier, load
+from logitext.classifier import load
 from logitext.features import arrow_strings
+from logitext.judging import PLAIN, Judged
 from logitext.logits import argmax
-from logitext.model import PLAIN, Model
+from logitext.model import Model
 from logitext.server.questions import Question
 from logitext.server.replies import Problem, encoded
 from logitext.writing import json_lines
@@ -39,17 +41,17 @@ class Serving:
     ----------
     name : str
         By which requests ask for it.
-    classifier : TextClassifier
+    classifier : TextClassifier or FastTextClassifier
     report : bytes, optional
         The page that ``logitext report`` wrote.
     """
 
-    def __init__(self, name: str, classifier: TextClassifier, report: bytes | None = None) -> None:
+    def __init__(self, name: str, classifier: Answering, report: bytes | None = None) -> None:
         self.name = name
         self.classifier = classifier
         self.report = report
         self.model = classifier.model_
-        self.fingerprint = str(self.model.header["checksum"])[:16]
+        self.fingerprint = self.model.fingerprint[:16]
         self.labels = classifier.classes_.tolist()
         self.names = class_names(self.labels)
         self.several = classifier.thresholds_ is not None
@@ -183,7 +185,7 @@ class Serving:
     @cached_property
     def card(self) -> dict[str, Any]:
         """What ``/models`` says of it."""
-        header = self.model.header
+        header, features = self.model.header, self.model.features
         training = header["training"]
         evidence = None
         if not self.several and self.model.evidence is not None:
@@ -195,8 +197,8 @@ class Serving:
             "classes": self.names,
             "labels": self.labels,
             "multilabel": self.several,
-            "ngrams": sum(block["features"] for block in header["features"]["blocks"]),
-            "features": {name: header["features"][name] for name in ("tokens", "word_ngrams", "char_ngrams")},
+            "ngrams": sum(block["features"] for block in features["blocks"]),
+            "features": {name: features[name] for name in ("tokens", "word_ngrams", "char_ngrams")},
             "calibration": header["calibration"],
             "evidence": evidence,
             "held_out": training.get("held_out"),
@@ -261,8 +263,10 @@ def parts_of(texts: list[str]) -> Iterator[list[str]]:
     yield texts[begin:]
 
 
-def of_lines(model: Model) -> tuple[Any, float, Any] | None:
+def of_lines(model: Judged) -> tuple[Any, float, Any] | None:
     """Return what the core needs to answer one text by itself; None if its calibration is not of lines."""
+    if not isinstance(model, Model):
+        return None
     calibrator = model.calibrator
     if calibrator is None or calibrator.method_ in PLAIN:
         return model.layer(), model.temperature, None
