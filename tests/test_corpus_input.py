@@ -55,6 +55,16 @@ def test_bad_rows_are_listed(model: lt.TextClassifier, tmp_path: Path) -> None:
     assert kept[4]["label"] == model.predict([texts[4]])[0]
 
 
+def test_a_file_that_vanishes_is_named(model: lt.TextClassifier, tmp_path: Path) -> None:
+    source = corpus(tmp_path / "in", rows=3000, files=4)
+
+    def progress(*_: int) -> None:
+        (source / "3.parquet").unlink(missing_ok=True)
+
+    with pytest.raises(ValueError, match=r"in/3.parquet: No such file or directory$"):
+        lt.predict_corpus(model, source, tmp_path / "out", threads=1, progress=progress)
+
+
 def damage(source: Path) -> dict[str, str]:
     """Spoil files of a corpus; give what is to be said of each."""
     whole = gzip.compress("\n".join(json.dumps({"text": t}) for t in texts_of(5000)).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +30,7 @@ M = TypeVar("M", bound="Judged")
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judged(ABC):
     """Arrays by name, what the header says of them, and all that does not depend on what made the logits."""
 
     arrays: dict[str, NDArray[Any]]
@@ -38,27 +39,27 @@ class Judged:
     # What each kind does in its own way.
 
     @property
+    @abstractmethod
     def features(self) -> dict[str, Any]:
         """How text becomes features, and how many of each block are known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
         """Return logits, shape (n, n_classes)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(
         self, texts: pa.LargeStringArray, threads: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return logits and how much of each text is known and how much is not, shape (n, 2)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(self, text: str) -> Explanation:
         """Return what each n-gram of a text adds to each logit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def strongest_ngrams(self, code: int, most: int) -> list[Share]:
         """Return the n-grams that speak most for a class, the strongest first."""
-        raise NotImplementedError
 
     # What all do alike.
 

@@ -90,7 +90,8 @@ def rows_of(job: Job, span: Span, begin: int, position: Position) -> Iterator[Ba
             if batch.first_row + batch.rows > begin:
                 yield batch.between(begin, batch.first_row + batch.rows)
     except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
-        sentence = str(error) or type(error).__name__
+        system = error.strerror if isinstance(error, OSError) else None
+        sentence = f"{span.path}: {system}" if system else str(error) or type(error).__name__
         raise BadFile(sentence if span.path in sentence else f"{span.path}: {sentence}") from error
 
 

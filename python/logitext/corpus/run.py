@@ -19,7 +19,7 @@ from logitext.answering import Answering
 from logitext.arguments import thread_count
 from logitext.classifier import load
 from logitext.columns import EmptyTable
-from logitext.corpus.folder import THRESHOLD, Folder, open_folder, write_json
+from logitext.corpus.folder import OURS, SCORED, THRESHOLD, Folder, open_folder, write_json
 from logitext.corpus.inputs import AT_ONCE, BadFile, Span, spans_of, states_of
 from logitext.corpus.job import Job
 from logitext.corpus.parts import Record, Tell, answer_span
@@ -60,7 +60,7 @@ class Outcome:
     text_bytes : int
     parts : int
     failed : list of str
-        Inputs that could not be read, with the reason.
+        What was wrong with inputs that could not be read.
     threshold : dict or None
         ``score`` from which on rows were kept, and the ``rank_error`` of a sketch.
     done_before : int
@@ -99,14 +99,14 @@ class Engine(Protocol):
 def perform(task: Task, every: Sequence[Asked], executor: Any, most: int, tell: Tell) -> Iterator[Record]:
     """Do a task, and give the record of each part that is written."""
     folder = Path(task.folder)
-    ours = folder / "_logitext"
+    ours = folder / OURS
     if task.kind == "chosen":
-        scored = [ours / "scored" / name for name in task.scored]
+        scored = [ours / SCORED / name for name in task.scored]
         yield from choose_span(
             task.job, task.span, scored, task.threshold, folder, ours, begin=task.begin, tell=tell
         )
         return
-    place = ours / "scored" if task.kind == "scored" else folder
+    place = ours / SCORED if task.kind == "scored" else folder
     yield from answer_span(
         task.job,
         every,
