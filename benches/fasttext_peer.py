@@ -21,6 +21,23 @@ model: Any = None
 texts: list[str] = []
 
 
+def predict(texts: list[str]) -> Any:
+    """Ask for a list, or, where a fork cannot take one, for each text."""
+    try:
+        return model.predict(texts)
+    except ValueError:
+        one = model.predict
+        found = [one(text) for text in texts]
+        return [labels for labels, _ in found], [scores for _, scores in found]
+
+
+def labels() -> list[str | None]:
+    found = predict(texts)
+    # One fork gives labels alone.
+    own = found if len(found) == len(texts) != 2 else found[0]
+    return [next(iter(names), None) for names in own]
+
+
 def asked(question: dict[str, Any]) -> dict[str, Any]:
     global model, texts
     if question["do"] == "train":
@@ -32,12 +49,9 @@ def asked(question: dict[str, Any]) -> dict[str, Any]:
             model = peer.load_model(question["model"])
         with open(question["texts"], encoding="utf-8") as file:
             texts = json.load(file)
-        found = model.predict(texts)
-        # One fork gives labels alone.
-        labels = found if len(found) == len(texts) != 2 else found[0]
-        return {"labels": [next(iter(own), None) for own in labels]}
+        return {"labels": labels()}
     start = time.process_time()
-    model.predict(texts)
+    predict(texts)
     return {"seconds": time.process_time() - start}
 
 

@@ -93,7 +93,7 @@ def test_answers_are_those_of_a_naive_reading(tmp_path: Path, kind: str, strict:
     np.testing.assert_allclose(hidden, want, rtol=2e-5, atol=1e-3 if strict else 1e-5)
 
 
-@pytest.mark.parametrize("kind", ["both", "pruned tree", "ova", "quantised, odd"])
+@pytest.mark.parametrize("kind", ["both", "word runs", "words", "pruned tree", "ova", "quantised, odd"])
 def test_the_same_bits_for_threads_batches_and_a_converted_file(tmp_path: Path, kind: str) -> None:
     clf = lt.load(saved(tmp_path, make(1, **KINDS[kind])))
     texts = hostile(700, seed=1) * 4
@@ -112,8 +112,9 @@ def test_the_same_bits_for_threads_batches_and_a_converted_file(tmp_path: Path, 
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
-def test_a_long_text_and_many_words_show_in_no_bit(tmp_path: Path) -> None:
-    clf = lt.load(saved(tmp_path, make(1, **KINDS["both"])))
+@pytest.mark.parametrize("kind", ["both", "word runs"])
+def test_a_long_text_and_many_words_show_in_no_bit(tmp_path: Path, kind: str) -> None:
+    clf = lt.load(saved(tmp_path, make(1, **KINDS[kind])))
     rng = random.Random(1)
     words = ["".join(rng.choice("abcdefgh") for _ in range(rng.randrange(1, 12))) for _ in range(150_000)]
     texts = [" ".join(words), *(" ".join(words[at : at + 7]) for at in range(0, 140_000, 7))]
@@ -121,6 +122,18 @@ def test_a_long_text_and_many_words_show_in_no_bit(tmp_path: Path) -> None:
     z = clf.logits(texts)
     assert (clf.logits(texts[-500:]) == z[-500:]).all()
     assert (clf.logits(texts[:1]) == z[:1]).all()
+    assert clf.predict(texts).tolist() == clf.classes_[z.argmax(axis=1)].tolist()
+
+
+@pytest.mark.parametrize("kind", ["both", "hs"])
+def test_weights_that_give_no_logits_are_refused(tmp_path: Path, kind: str) -> None:
+    model = make(1, **KINDS[kind])
+    model.input[model.words.index(b"cat")] = np.nan
+    clf = lt.load(saved(tmp_path, model))
+    assert clf.predict(["sat"]).shape == (1,)
+    for ask in (clf.predict, clf.logits):
+        with pytest.raises(ValueError, match="the logits at row 1 are not finite"):
+            ask(["sat", "cat", "cat"])
 
 
 @pytest.mark.parametrize("kind", ["words", "both", "ova", "pruned tree", "quantised", "hs"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import subprocess
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.fasttext_oracle import KINDS, make
+from tests.serving import Server
 from tests.test_fasttext import TEXTS, hostile, one_line, rows_for, saved
 
 import logitext as lt
@@ -136,12 +138,41 @@ def test_every_command_takes_either_file(tmp_path: Path) -> None:
         assert "accuracy" in run("evaluate", each, rows)
         assert "made by" in run("inspect", each)
         assert "decision:" in run("explain", each, "the cat")
+    page = tmp_path / "page.html"
+    for each in (path, calm):
+        run("report", each, rows, "-o", page)
+        assert "l0" in page.read_text()
+        page.unlink()
     assert "keeps no record" in run("inspect", path, "--training", code=1)
     assert "is a fastText model" in run("drift", calm, rows, code=1)
     assert "cannot be trained further" in run("train", rows, "--continue", path, "-o", calm, code=1)
     odd = tmp_path / "odd.ft"
     odd.write_text("__label__l99 the cat\n")
     assert "'l99' is not a class of the model" in run("calibrate", path, odd, "-o", calm, code=1)
+
+
+def test_a_server_answers_by_a_fasttext_file_and_with_sets_once_it_is_calibrated(tmp_path: Path) -> None:
+    path = saved(tmp_path, make(4, **KINDS["both"]))
+    clf = lt.load(path)
+    texts, labels = rows_for(clf, 300)
+    clf.calibrate(texts, labels)
+    calm = tmp_path / "calm.safetensors"
+    clf.save(calm)
+    with Server(f"plain={path}", f"calm={calm}", "--threads", 1) as server:
+        for name in ("plain", "calm"):
+            asked = {"texts": texts[:20], "model": name, "probabilities": True}
+            rows = server.post("/predict", asked).json()["answers"]
+            assert [row["label"] for row in rows] == clf.predict(texts[:20]).tolist()
+            shares = [list(row["probabilities"].values()) for row in rows]
+            want = (clf if name == "calm" else lt.load(path)).predict_proba(texts[:20])
+            np.testing.assert_allclose(np.sort(shares), np.sort(want), atol=1e-6)
+        wish = {"text": texts[0], "coverage": 0.8, "novelty": True, "explain": True}
+        assert {"set", "novelty", "label"} <= server.post("/predict", wish | {"model": "calm"}).json().keys()
+        refused = server.post("/predict", wish | {"model": "plain"})
+        assert refused.status == 422
+        assert "calibrate" in refused.json()["error"]
+        page = server.post("/predict", {"text": "the cat", "model": "plain", "explain": True}).json()
+        assert page["label"] == clf.predict(["the cat"])[0]
 
 
 # -- fastText itself ----------------------------------------------------------------
@@ -191,3 +222,37 @@ def test_labels_and_probabilities_are_fasttexts(tmp_path: Path, kind: str, quant
         if kind in ("softmax", "hs"):
             pairs = [(told[at][n], p) for n, p in zip(names, shares[at], strict=True) if n in told[at]]
             assert max(abs(a - b) for a, b in pairs) < (2e-5 if kind == "softmax" else 5e-5)
+
+
+def test_a_quantised_output_of_many_labels_is_fasttexts(tmp_path: Path) -> None:
+    peer = pytest.importorskip("fasttext", reason="fastText is not installed: pip install fasttext-wheel")
+    labels, rng = [f"l{number}" for number in range(300)], random.Random(0)
+    texts = [
+        f"{label} w{rng.randrange(50)} {label[-2:]}x w{rng.randrange(50)}"
+        for label in labels
+        for _ in range(4)
+    ]
+    lines = [f"__label__{labels[at // 4]} {text}\n" for at, text in enumerate(texts)]
+    (tmp_path / "train.txt").write_text("".join(lines))
+    for kind in ("softmax", "ova", "hs"):
+        options = {"loss": kind, "dim": 15, "minn": 2, "maxn": 3, "bucket": 2000, "epoch": 40}
+        their = peer.train_supervised(str(tmp_path / "train.txt"), thread=1, verbose=0, lr=1.0, **options)
+        their.quantize(qout=True, qnorm=True, verbose=0)
+        path = tmp_path / f"{kind}.ftz"
+        their.save_model(str(path))
+        told = [their.f.predict(text + "\n", 2, 0.0, "strict") for text in texts]
+        strict, ours = lt.load(path, strict=True), lt.load(path)
+        for clf in (strict, ours):
+            shares = clf.predict_proba(texts)
+            for best, own, label in zip(told, shares, clf.predict(texts), strict=True):
+                tie = best[0][0] - best[1][0] < 1e-5
+                assert tie or best[0][1] == f"__label__{label}"
+                if clf.strict or kind != "ova":
+                    at = labels_at(clf)[best[0][1]]
+                    # fastText adds 1e-5 to a probability, and in a tree to each of some ten on the way.
+                    assert abs(own[at] - best[0][0]) < (1e-5 if clf.strict else 1.5e-4)
+        assert len({names[0][1] for names in told}) > 50
+
+
+def labels_at(clf: Any) -> dict[str, int]:
+    return {f"__label__{label}": at for at, label in enumerate(clf.classes_.tolist())}

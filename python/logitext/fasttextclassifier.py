@@ -113,9 +113,8 @@ class FastTextClassifier(Answering):
         if max_error is not None:
             return super().predict(texts, max_error=max_error)
         column, threads = self._column(texts), thread_count(self.threads)
-        best = self.model_.best(column, threads)
-        if best is not None:
-            return self._named(best)
+        if not self.strict or self.model_.loss == "hs":
+            return self._named(self.model_.best(column, threads))
         # Not all logits at once, which may be many.
         rows = max(1, LOGITS_AT_ONCE // len(self.classes_))
         parts = [column.slice(at, rows) for at in range(0, len(column), rows)] or [column]

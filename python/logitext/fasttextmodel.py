@@ -19,7 +19,7 @@ from logitext import _core
 from logitext.explanation import Explanation, Share
 from logitext.fasttextschema import CENTROIDS, PREFIX, SETTINGS
 from logitext.features import arrow_strings, buffers
-from logitext.judging import Judged, check_finite
+from logitext.judging import Judged, check_finite, not_finite
 from logitext.logits import sigmoid, softmax
 from logitext.modelschema import FEATURES_VERSION, ModelFileError, format_version, require
 
@@ -181,11 +181,18 @@ class FastTextModel(Judged):
         """
         return self._answers(texts, threads)[0]
 
-    def best(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.int64] | None:
-        """Return the label of the largest logit of each text, where that is quicker than all logits."""
-        if self._tree is None:
-            return None
-        return _core.fasttext_best(buffers(texts), self._front, self._back, threads)
+    def best(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.int64]:
+        """Return the number of the label of each text's largest logit, the first of several, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If the weights give a logit that is not finite.
+        """
+        found = _core.fasttext_best(buffers(texts), self._front, self._back, threads)
+        if (found < 0).any():
+            raise not_finite(int(np.argmax(found < 0)))
+        return found
 
     def amounts(self, texts: pa.LargeStringArray, threads: int) -> F32:
         """Return what is known of each text, shape (n, 3): words in the dictionary, others, rows averaged."""

@@ -1,14 +1,12 @@
 //! The file: magic, version, settings, dictionary, input matrix, output matrix. All little-endian.
 
-use super::text::{PRUNED_AWAY, hash, place_of_key};
+use super::dictionary::{pruned, slots};
 
 /// The first four bytes.
 pub const MAGIC: u32 = 793_712_314;
 const VERSIONS: [i32; 2] = [11, 12];
 /// Longer n-grams are nobody's, and would make of one long word a day's work.
 const LONGEST_NGRAM: i32 = 1000;
-/// A chain of collisions longer than this is made on purpose.
-pub const LONGEST_CHAIN: usize = 512;
 /// Centroids of a quantiser.
 pub const CENTROIDS: usize = 256;
 /// The output matrix is always quantised in pairs.
@@ -226,7 +224,7 @@ pub fn read(bytes: &[u8]) -> Read<File> {
             input.rows
         ));
     }
-    let pruned = pairs.map(|pairs| self::pruned(pairs, input.rows - words)).transpose()?;
+    let pruned = pairs.map(|pairs| pruned(pairs, input.rows - words)).transpose()?;
     Ok(File {
         version,
         settings,
@@ -354,54 +352,6 @@ fn entries(reader: &mut Reader) -> Read<Entries> {
         }
     };
     Ok(Entries { words, labels, tokens, text, offsets, counts, pairs })
-}
-
-/// A power of two that leaves at least half of the slots empty.
-fn slots_for(count: usize) -> usize {
-    (2 * count.max(1)).next_power_of_two()
-}
-
-/// The slots of `Dictionary`. Of equal words the last is found, as fastText does.
-fn slots(text: &[u8], offsets: &[u64]) -> Read<Vec<u32>> {
-    let count = offsets.len() - 1;
-    let mut slots = vec![u32::MAX; slots_for(count)];
-    let word = |id: usize| &text[offsets[id] as usize..offsets[id + 1] as usize];
-    for id in 0..count {
-        let mut at = hash(word(id)) as usize & (slots.len() - 1);
-        let mut tried = 0;
-        while slots[at] != u32::MAX && word(slots[at] as usize) != word(id) {
-            at = (at + 1) & (slots.len() - 1);
-            tried += 1;
-            if tried == LONGEST_CHAIN {
-                return Err("it was edited: its words collide more than words do".into());
-            }
-        }
-        slots[at] = id as u32;
-    }
-    Ok(slots)
-}
-
-/// The slots of `Kept`: key and row, side by side.
-fn pruned(pairs: Vec<(u32, u32)>, rows: usize) -> Read<Vec<u32>> {
-    let count = slots_for(pairs.len());
-    let mut slots = vec![PRUNED_AWAY; 2 * count];
-    for (key, row) in pairs {
-        if key > i32::MAX as u32 || row as usize >= rows {
-            return Err(format!("it was edited: n-gram {key} is said to be in row {row} of {rows}"));
-        }
-        let mut at = place_of_key(key, count);
-        let mut tried = 0;
-        while slots[2 * at] != PRUNED_AWAY && slots[2 * at] != key {
-            at = (at + 1) & (count - 1);
-            tried += 1;
-            if tried == LONGEST_CHAIN {
-                return Err("it was edited: its n-grams collide more than n-grams do".into());
-            }
-        }
-        slots[2 * at] = key;
-        slots[2 * at + 1] = row;
-    }
-    Ok(slots)
 }
 
 fn size(value: i64, what: &str) -> Read<usize> {

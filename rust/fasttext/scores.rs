@@ -2,6 +2,7 @@
 
 use super::hidden::{AMOUNTS, Front, Memory};
 use crate::kernel;
+use crate::logits::{find, largest};
 use crate::real::{Real, Scale, Unit, exp, ln};
 use crate::simd::{Cpu, Level, dispatch};
 use crate::text::Texts;
@@ -88,7 +89,7 @@ pub struct Back<'a> {
 pub enum Wanted<'m> {
     /// Hidden layers (texts, dim), or logits (texts, labels), where there is a `Back`.
     Numbers(&'m mut [f32]),
-    /// Labels of a tree: the most probable one of each text.
+    /// The label of each text's largest logit, the first of several; −1 where one is not finite.
     Best(&'m mut [i64]),
 }
 
@@ -97,18 +98,20 @@ type Asked<'l, 't, 'm> = (
     Option<&'l Back<'l>>,
     &'l Texts<'t>,
     Range<usize>,
-    &'m mut Desk,
+    &'m mut Desk<'t>,
     Wanted<'m>,
     &'m mut [f32],
 );
 
 kernel!(Part<'l, 't, 'm; ;>(Asked<'l, 't, 'm>) -> () = part_of);
 
-struct Desk {
-    memory: Memory,
+struct Desk<'t> {
+    memory: Memory<'t>,
     hidden: Vec<f32>,
     way: Vec<f32>,
     search: Search,
+    /// Logits that are only looked through.
+    few: Vec<f32>,
 }
 
 /// Answer some texts, and tell the amounts.
@@ -118,7 +121,7 @@ fn part_of(cpu: impl Cpu, (front, back, texts, rows, desk, mut wanted, amounts):
     for begin in rows.clone().step_by(AT_ONCE) {
         let part = begin..(begin + AT_ONCE).min(rows.end);
         let (first, last) = (begin - rows.start, part.end - rows.start);
-        let Desk { memory, hidden, way, search } = &mut *desk;
+        let Desk { memory, hidden, way, search, few } = &mut *desk;
         hidden.resize(part.len() * dim, 0.0);
         front.all(texts, part, memory, hidden, &mut amounts[first * AMOUNTS..last * AMOUNTS]);
         match (&mut wanted, back) {
@@ -127,14 +130,31 @@ fn part_of(cpu: impl Cpu, (front, back, texts, rows, desk, mut wanted, amounts):
                 back.logits(cpu, hidden, dim, &mut out[first * back.labels..last * back.labels], way);
             }
             (Wanted::Best(out), Some(back)) => {
-                let Some(tree) = back.tree else { return };
-                for (out, hidden) in out[first..last].iter_mut().zip(hidden.chunks_exact(dim)) {
-                    *out = back.best(cpu, tree, hidden, search) as i64;
+                let out = &mut out[first..last];
+                if let Some(tree) = back.tree {
+                    for (out, hidden) in out.iter_mut().zip(hidden.chunks_exact(dim)) {
+                        let known = hidden.iter().all(|number| number.is_finite());
+                        *out = if known { back.best(cpu, tree, hidden, search) as i64 } else { -1 };
+                    }
+                } else {
+                    few.resize(out.len() * back.labels, 0.0);
+                    back.logits(cpu, hidden, dim, few, way);
+                    for (out, row) in out.iter_mut().zip(few.chunks_exact(back.labels)) {
+                        *out = decision(row);
+                    }
                 }
             }
             (Wanted::Best(_), None) => {}
         }
     }
+}
+
+/// The first of the largest logits; −1 if one is not finite.
+#[inline(always)]
+fn decision(row: &[f32]) -> i64 {
+    let mut odd = false;
+    row.iter().for_each(|z| odd |= !z.is_finite());
+    if odd { -1 } else { find(row, largest(row)) as i64 }
 }
 
 impl Back<'_> {
@@ -325,6 +345,7 @@ fn run<'a>(
         hidden: Vec::new(),
         way: Vec::new(),
         search: Search::default(),
+        few: Vec::new(),
     };
     share(threads, work, fresh, |desk, ((range, wanted), (_, counted))| {
         dispatch(level, Part((front, back, texts, range, desk, wanted, counted)));
@@ -348,7 +369,8 @@ pub fn answers(
     (out, amounts)
 }
 
-/// The most probable label of each text by a model with a tree, where `logits` need not be known.
+/// The label of each text's largest logit, the first of several; −1 where one is not finite. Not all logits
+/// need be known of a tree, and none are kept.
 pub fn best(level: Level, front: &Front, back: &Back, texts: &Texts, threads: usize) -> Vec<i64> {
     let mut out = vec![0; texts.len()];
     let work = pieces(texts, &mut out, 1).into_iter().map(|(range, own)| (range, Wanted::Best(own)));

@@ -1,15 +1,13 @@
 //! A text as fastText reads it: words between white space, and the rows of the input matrix that
 //! words, runs of their characters and runs of words stand for.
 
-use super::format::{LONGEST_CHAIN, Settings};
+use super::dictionary::Dictionary;
+use super::format::Settings;
 
 /// The end of a line, which is a word of every text.
 pub const END: &[u8] = b"</s>";
 /// What a label begins with.
 const LABEL: &[u8] = b"__label__";
-/// An empty slot of the n-grams that were kept.
-pub const PRUNED_AWAY: u32 = u32::MAX;
-
 /// FNV-1a of bytes that are signed: those from 128 on reach all of the hash, as released models need it.
 #[inline(always)]
 pub fn hash(bytes: &[u8]) -> u32 {
@@ -21,98 +19,6 @@ const FNV: u32 = 2_166_136_261;
 #[inline(always)]
 fn step(h: u32, byte: u8) -> u32 {
     (h ^ byte as i8 as u32).wrapping_mul(16_777_619)
-}
-
-/// Where the search for a kept n-gram begins; `count` is a power of two.
-#[inline(always)]
-pub fn place_of_key(key: u32, count: usize) -> usize {
-    ((u64::from(key.wrapping_mul(0x9E37_79B9)) * count as u64) >> 32) as usize
-}
-
-/// Words and labels, found by their bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Dictionary<'a> {
-    /// All, one after another.
-    pub text: &'a [u8],
-    /// Where each begins in `text`; one more for the end.
-    pub offsets: &'a [u64],
-    /// Entries by their hash, the next free slot where two meet; `u32::MAX` is none.
-    pub slots: &'a [u32],
-    /// How many words stand before the labels.
-    pub words: usize,
-    /// Where n-grams were pruned, how those that were kept are found.
-    pub kept: Option<Kept<'a>>,
-}
-
-/// N-grams that were kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
-    /// Keys and rows, side by side, found like words; `PRUNED_AWAY` is no key.
-    pub slots: &'a [u32],
-    /// Eight bits for each slot, see `filter`: most n-grams of a text were pruned, and this is in the cache.
-    pub filter: &'a [u64],
-}
-
-/// Set a bit for each key of kept n-grams.
-pub fn filter(slots: &[u32]) -> Vec<u64> {
-    let bits = slots.len() / 2 * FILTER;
-    let mut filter = vec![0; bits.div_ceil(64)];
-    for &[key, _] in slots.as_chunks::<2>().0 {
-        if key != PRUNED_AWAY {
-            let place = place_of_key(key, bits);
-            filter[place / 64] |= 1 << (place % 64);
-        }
-    }
-    filter
-}
-
-/// Bits of the filter for each slot.
-const FILTER: usize = 8;
-
-impl Dictionary<'_> {
-    /// The number of an entry.
-    #[inline(always)]
-    pub fn find(&self, word: &[u8], hash: u32) -> Option<u32> {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash as usize & mask;
-        for _ in 0..=LONGEST_CHAIN {
-            let id = *self.slots.get(at)?;
-            let (begin, end) = (*self.offsets.get(id as usize)?, *self.offsets.get(id as usize + 1)?);
-            if self.text.get(begin as usize..end as usize)? == word {
-                return Some(id);
-            }
-            at = (at + 1) & mask;
-        }
-        None
-    }
-
-    /// Whether an n-gram may have a row; hardly ever true if it has none.
-    #[inline(always)]
-    pub fn may_have(&self, key: u32) -> bool {
-        let Some(Kept { filter, slots }) = self.kept else { return true };
-        let place = place_of_key(key, slots.len() / 2 * FILTER);
-        filter.get(place / 64).is_none_or(|bits| bits >> (place % 64) & 1 == 1)
-    }
-
-    /// The row of an n-gram.
-    #[inline(always)]
-    pub fn row(&self, key: u32) -> Option<u32> {
-        let words = self.words as u32;
-        let Some(Kept { slots, .. }) = self.kept else { return words.checked_add(key) };
-        let count = slots.len() / 2;
-        let mut at = place_of_key(key, count);
-        for _ in 0..=LONGEST_CHAIN {
-            let &[found, row] = slots.get(2 * at..)?.first_chunk()?;
-            if found == key {
-                return words.checked_add(row);
-            }
-            if found == PRUNED_AWAY {
-                return None;
-            }
-            at = (at + 1) & (count - 1);
-        }
-        None
-    }
 }
 
 /// What a piece of text is.
@@ -172,35 +78,10 @@ impl<'a> Rows<'a> {
         Self { settings, dictionary, strict, remainder: Remainder::new(settings.bucket) }
     }
 
-    /// Call `emit` with each word of a text and its hash; the last one is the end of the line.
+    /// Each word of a text and its hash; the last one is the end of the line.
     #[inline(always)]
-    pub fn words(&self, text: &str, mut emit: impl FnMut(&[u8], u32)) {
-        let bytes = text.as_bytes();
-        let mut at = 0;
-        while at < bytes.len() {
-            if is_space(bytes[at]) {
-                if self.strict && bytes[at] == b'\n' {
-                    break;
-                }
-                at += 1;
-                continue;
-            }
-            let begin = at;
-            let mut h = FNV;
-            while at < bytes.len() && !is_space(bytes[at]) {
-                h = step(h, bytes[at]);
-                at += 1;
-            }
-            let word = &bytes[begin..at];
-            if word == END {
-                if self.strict {
-                    break;
-                }
-                continue;
-            }
-            emit(word, h);
-        }
-        emit(END, hash(END));
+    pub fn words<'t>(&self, text: &'t str) -> Words<'t> {
+        Words { bytes: text.as_bytes(), at: 0, strict: self.strict, ended: false }
     }
 
     /// What the dictionary says of a word.
@@ -250,10 +131,26 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The keys of the runs of words that end with a word, and the hashes of those that may go on.
+    #[inline(always)]
+    pub fn runs_that_end(&self, hash: u32, open: &mut Vec<u64>, keys: &mut Vec<u32>) {
+        let longest = self.settings.word_ngrams;
+        if longest < 2 || self.settings.bucket == 0 {
+            return;
+        }
+        for h in open.iter_mut() {
+            *h = run_on(*h, hash);
+            keys.push((*h % self.settings.bucket as u64) as u32);
+        }
+        if open.len() + 1 == longest {
+            open.remove(0);
+        }
+        open.push(signed(hash));
+    }
+
     /// Call `emit` with where each run of words is, given the hashes of all words, and its key in the bucket.
     #[inline(always)]
     pub fn runs_of_words(&self, hashes: &[u32], mut emit: impl FnMut(std::ops::Range<usize>, u32)) {
-        let signed = |h: u32| h as i32 as u64;
         let longest = self.settings.word_ngrams;
         if longest < 2 || self.settings.bucket == 0 {
             return;
@@ -261,10 +158,63 @@ impl<'a> Rows<'a> {
         for begin in 0..hashes.len() {
             let mut h = signed(hashes[begin]);
             for end in begin + 1..hashes.len().min(begin + longest) {
-                h = h.wrapping_mul(116_049_371).wrapping_add(signed(hashes[end]));
+                h = run_on(h, hashes[end]);
                 emit(begin..end + 1, (h % self.settings.bucket as u64) as u32);
             }
         }
+    }
+}
+
+/// A hash as the number fastText makes of it.
+#[inline(always)]
+fn signed(hash: u32) -> u64 {
+    hash as i32 as u64
+}
+
+/// The hash of a run of words and one more.
+#[inline(always)]
+fn run_on(run: u64, hash: u32) -> u64 {
+    run.wrapping_mul(116_049_371).wrapping_add(signed(hash))
+}
+
+/// See `Rows::words`. An iterator, as a closure that is called in two places would be compiled for no
+/// level of the processor.
+pub struct Words<'t> {
+    bytes: &'t [u8],
+    at: usize,
+    strict: bool,
+    ended: bool,
+}
+
+impl<'t> Iterator for Words<'t> {
+    type Item = (&'t [u8], u32);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.bytes;
+        while self.at < bytes.len() {
+            if is_space(bytes[self.at]) {
+                if self.strict && bytes[self.at] == b'\n' {
+                    break;
+                }
+                self.at += 1;
+                continue;
+            }
+            let begin = self.at;
+            let mut h = FNV;
+            while self.at < bytes.len() && !is_space(bytes[self.at]) {
+                h = step(h, bytes[self.at]);
+                self.at += 1;
+            }
+            let word = &bytes[begin..self.at];
+            if word != END {
+                return Some((word, h));
+            } else if self.strict {
+                break;
+            }
+        }
+        self.at = bytes.len();
+        (!std::mem::replace(&mut self.ended, true)).then(|| (END, hash(END)))
     }
 }
 
@@ -281,6 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn runs_by_their_ends_are_runs_by_their_beginnings() {
+        for word_ngrams in 1..6 {
+            let settings = Settings { dim: 1, word_ngrams, bucket: 1000, minn: 1, maxn: 0 };
+            let dictionary =
+                Dictionary { text: b"", offsets: &[0], slots: &[u32::MAX; 2], words: 0, kept: None };
+            let rows = Rows::new(settings, dictionary, false);
+            let hashes: Vec<u32> = rows.words("a few words and a few more").map(|(_, hash)| hash).collect();
+            let (mut begun, mut ended, mut open) = (Vec::new(), Vec::new(), Vec::new());
+            rows.runs_of_words(&hashes, |_, key| begun.push(key));
+            hashes.iter().for_each(|&hash| rows.runs_that_end(hash, &mut open, &mut ended));
+            begun.sort_unstable();
+            ended.sort_unstable();
+            assert_eq!(begun, ended);
+            assert_eq!(begun.is_empty(), word_ngrams == 1);
+        }
+    }
+
+    #[test]
     fn a_remainder_is_a_remainder() {
         for by in [1, 2, 3, 7, 101, 2_000_000, i32::MAX as usize] {
             let remainder = Remainder::new(by);
@@ -290,24 +258,5 @@ mod tests {
             }
         }
         assert_eq!(Remainder::new(0).of(17), 0);
-    }
-
-    #[test]
-    fn kept_n_grams_are_found_and_others_are_not() {
-        let mut slots = [PRUNED_AWAY; 16];
-        for (key, row) in [(5, 0), (9, 1), (1_000_000, 2)] {
-            let mut at = place_of_key(key, 8);
-            while slots[2 * at] != PRUNED_AWAY {
-                at = (at + 1) % 8;
-            }
-            (slots[2 * at], slots[2 * at + 1]) = (key, row);
-        }
-        let filter = filter(&slots);
-        let kept = Some(Kept { slots: &slots, filter: &filter });
-        let dictionary = Dictionary { text: b"", offsets: &[0], slots: &[u32::MAX; 2], words: 10, kept };
-        for (key, row) in [(5, Some(10)), (9, Some(11)), (1_000_000, Some(12)), (6, None), (0, None)] {
-            assert_eq!(dictionary.row(key), row);
-            assert!(row.is_none() || dictionary.may_have(key));
-        }
     }
 }

@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{Array1, TextBuffers, bad, slice};
+use crate::fasttext::dictionary::{Kept, filter};
 use crate::fasttext::format::{Places, Quantised, Settings};
 use crate::fasttext::hidden::{AMOUNTS, Front};
 use crate::fasttext::scores::{Back, LANES, Tree, answers, best, pack, tree};
-use crate::fasttext::text::{END, Entry, Kept, filter};
+use crate::fasttext::text::{END, Entry};
 use crate::fasttext::{Dictionary, Input, Rows, read};
 use crate::simd::level;
 
@@ -192,7 +193,7 @@ pub fn fasttext_logits<'py>(
     shaped(py, found, texts.len(), back.labels)
 }
 
-/// The most probable label of each text, by a model with a tree: it need not know all logits.
+/// The label of each text's largest logit, the first of several; −1 where one is not finite.
 #[pyfunction]
 pub fn fasttext_best<'py>(
     py: Python<'py>,
@@ -246,11 +247,11 @@ pub fn fasttext_features<'py>(py: Python<'py>, text: &str, front: PyFront<'py>) 
     let (mut names, mut marked) = (Names::default(), Vec::new());
     let (mut words, mut hashes) = (Vec::new(), Vec::new());
     let spelled = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    rows.words(text, |word, hash| {
+    for (word, hash) in rows.words(text) {
         let row = match rows.entry(word, hash) {
             Entry::Word(row) => Some(row),
             Entry::Unknown => None,
-            Entry::Label => return,
+            Entry::Label => continue,
         };
         // The end of the line is of note only where it does something.
         if row.is_some() || word != END {
@@ -261,7 +262,7 @@ pub fn fasttext_features<'py>(py: Python<'py>, text: &str, front: PyFront<'py>) 
         });
         words.push(spelled(word));
         hashes.push(hash);
-    });
+    }
     rows.runs_of_words(&hashes, |range, key| {
         names.add(words[range].join(" "), false, rows.dictionary.row(key))
     });
