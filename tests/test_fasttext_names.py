@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.fasttext_oracle import KINDS, make
+from tests.fasttext_oracle import KINDS, TEXTS, hostile, make, one_line
 from tests.serving import Server
-from tests.test_fasttext import TEXTS, hostile, one_line, rows_for, saved
+from tests.test_fasttext import rows_for, saved
 
 import logitext as lt
 import logitext.fasttext as fasttext
