@@ -47,6 +47,12 @@ def test_predict_has_fasttexts_shapes(model: Any) -> None:
     with pytest.raises(ValueError, match="k needs to be 1 or higher"):
         model.predict("the cat", k=0)
     assert model.predict([], k=1) == ([], [])
+    for text in one_line(TEXTS):
+        for k, threshold in ((1, 0.0), (3, 0.0), (-1, 0.0), (1, 0.9), (-1, 0.1)):
+            alone, of_list = model.predict(text, k, threshold), model.predict([text, "the"], k, threshold)
+            assert alone[0] == tuple(of_list[0][0])
+            assert (alone[1] == of_list[1][0]).all()
+            assert alone[1].dtype == np.float32
 
 
 def test_what_is_in_the_dictionary(model: Any) -> None:

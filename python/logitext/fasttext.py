@@ -231,10 +231,22 @@ class FastText:
         if k < 1 and k != -1:
             raise ValueError("k needs to be 1 or higher!")
         if isinstance(text, str):
-            ((labels, shares),) = self._each([text], k, threshold)
-            return tuple(labels), shares
+            return self._one(text, k, threshold)
         found = list(self._each(text, k, threshold))
         return [labels for labels, _ in found], [shares for _, shares in found]
+
+    def _one(self, text: str, k: int, threshold: float) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """As `_each`, without what only many texts are worth."""
+        shares, known = self._shares([text])
+        if not known[0]:
+            return (), shares[0, :0]
+        own = shares[0]
+        order = np.argsort(-own, kind="stable")[: None if k == -1 else k] if k != 1 else [int(own.argmax())]
+        best = own[order]
+        if threshold > 0:
+            fits = best >= np.float32(threshold)
+            order, best = [at for at, yes in zip(order, fits, strict=True) if yes], best[fits]
+        return tuple([self._labels[at] for at in order]), best
 
     def _each(
         self, texts: list[str], k: int, threshold: float
@@ -249,10 +261,13 @@ class FastText:
             order = top_k(shares, many)[1]
             best = np.take_along_axis(shares, order, axis=1)
             fits = (best >= np.float32(threshold)) & known[:, None]
-            for places, own, inside in zip(order.tolist(), best, fits, strict=True):
-                if inside.all():
+            # A row at a time costs more than its logits: what can be done for all is.
+            whole = fits.all(axis=1).tolist()
+            for row, (places, own) in enumerate(zip(order.tolist(), best, strict=True)):
+                if whole[row]:
                     yield [labels[at] for at in places], own
                 else:
+                    inside = fits[row]
                     yield [labels[at] for at, yes in zip(places, inside, strict=True) if yes], own[inside]
 
     def _shares(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
