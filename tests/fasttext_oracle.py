@@ -260,6 +260,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "characters": {"minn": 2, "maxn": 4, "bucket": 101, "dim": 16},
     "single characters": {"minn": 1, "maxn": 3, "bucket": 1, "dim": 17},
     "word runs": {"word_ngrams": 3, "bucket": 97, "dim": 33},
+    "wide": {"minn": 2, "maxn": 3, "bucket": 29, "dim": 3000},
     "both": {"word_ngrams": 2, "minn": 3, "maxn": 5, "bucket": 1000, "dim": 20},
     "minn above maxn": {"minn": 5, "maxn": 3, "bucket": 10},
     "version 11": {"version": 11, "minn": 2, "maxn": 4, "word_ngrams": 2, "bucket": 50},

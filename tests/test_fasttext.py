@@ -34,10 +34,11 @@ def test_answers_are_those_of_a_naive_reading(tmp_path: Path, kind: str, strict:
     want = np.array([model.logits(text, strict) for text in texts])
     assert z.dtype == np.float32
     # fastText adds row by row in single precision; its logarithm of 1 less what is near 1 is coarser still.
-    coarse = 2e-5 if not strict else 2e-2 if model.loss == "hs" else 2e-3
+    wide = max(1, model.dim / 200)  # so many more products are rounded
+    coarse = 2e-5 * wide if not strict else 2e-2 if model.loss == "hs" else 2e-3
     np.testing.assert_allclose(z, want, rtol=2e-5, atol=coarse)
     shares = clf.predict_proba(texts)
-    step = 1 / 128 if strict and model.loss in ("ova", "ns") else 2e-5 if not strict else 1e-3
+    step = 1 / 128 if strict and model.loss in ("ova", "ns") else 2e-5 * wide if not strict else 1e-3
     np.testing.assert_allclose(shares, [model.probabilities(t, strict) for t in texts], atol=step, rtol=0)
     assert strict or shares.max() <= 1
     leading = np.sort(want, axis=1)[:, -2:]
@@ -53,7 +54,9 @@ def test_answers_are_those_of_a_naive_reading(tmp_path: Path, kind: str, strict:
     np.testing.assert_allclose(hidden, want, rtol=2e-5, atol=1e-3 if strict else 1e-5)
 
 
-@pytest.mark.parametrize("kind", ["both", "word runs", "words", "pruned tree", "ova", "quantised, odd"])
+@pytest.mark.parametrize(
+    "kind", ["both", "word runs", "words", "wide", "pruned tree", "ova", "quantised, odd"]
+)
 def test_the_same_bits_for_threads_batches_and_a_converted_file(tmp_path: Path, kind: str) -> None:
     clf = lt.load(saved(tmp_path, make(1, **KINDS[kind])))
     texts = hostile(700, seed=1) * 4

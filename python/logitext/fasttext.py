@@ -244,7 +244,7 @@ class FastText:
         order = np.argsort(-own, kind="stable")[: None if k == -1 else k] if k != 1 else [int(own.argmax())]
         best = own[order]
         if threshold > 0:
-            fits = best >= np.float32(threshold)
+            fits = np.asarray(best >= np.float32(threshold))
             order, best = [at for at, yes in zip(order, fits, strict=True) if yes], best[fits]
         return tuple([self._labels[at] for at in order]), best
 
@@ -259,10 +259,10 @@ class FastText:
             part = texts[begin : begin + rows]
             shares, known = self._shares(part)
             order = top_k(shares, many)[1]
-            best = np.take_along_axis(shares, order, axis=1)
-            fits = (best >= np.float32(threshold)) & known[:, None]
+            best: NDArray[np.float32] = np.take_along_axis(shares, order, axis=1)
+            fits: NDArray[np.bool_] = (best >= np.float32(threshold)) & known[:, None]
             # A row at a time costs more than its logits: what can be done for all is.
-            whole = fits.all(axis=1).tolist()
+            whole: Any = fits.all(axis=1).tolist()
             for row, (places, own) in enumerate(zip(order.tolist(), best, strict=True)):
                 if whole[row]:
                     yield [labels[at] for at in places], own

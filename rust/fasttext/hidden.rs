@@ -13,8 +13,9 @@ use std::ops::Range;
 /// What is known of a text beside its hidden layer: words in the dictionary, words that are not, rows.
 pub const AMOUNTS: usize = 3;
 
-/// Words that are looked up side by side.
+/// Words that are looked up side by side, and the floats of their sums: a layer can be of any size.
 const STEP: usize = 512;
+const STEP_SUMS: usize = 1 << 18;
 /// Rows that are asked for before they are added: few enough to stay in a cache.
 const ASKED: usize = 64;
 
@@ -189,6 +190,7 @@ impl Front<'_> {
         out: &mut [f32],
     ) {
         let dim = self.rows.settings.dim;
+        let step = (STEP_SUMS / dim).clamp(1, STEP);
         let runs = self.rows.settings.word_ngrams > 1;
         if runs {
             memory.run_sums.clear();
@@ -206,7 +208,7 @@ impl Front<'_> {
                     self.end_runs(hash, text, memory);
                 }
                 memory.tokens.push(Token { word, hash, text: text as u32 });
-                if memory.tokens.len() == STEP {
+                if memory.tokens.len() == step {
                     self.step(memory, out);
                 }
             }
