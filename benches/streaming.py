@@ -1,6 +1,6 @@
 """Training on a folder larger than memory: seconds, peak memory, and whether time a row grows.
 
-    python -m benches.streaming [--gigabytes 5]
+    python -m benches.streaming [--gigabytes 5] [--epochs 3]
 
 The folder is made of massive_50_languages (`LOGITEXT_DATA`), repeated with altered words, in a
 temporary place, and removed. Each training is a process of its own; its peak memory is the system's figure.
@@ -89,15 +89,16 @@ def scale(place: Path) -> list[dict[str, Any]]:
     return found
 
 
-def big(place: Path, gigabytes: float) -> dict[str, Any]:
-    """Default settings on a folder of so much text."""
+def big(place: Path, gigabytes: float, epochs: int | None = None) -> dict[str, Any]:
+    """Default settings, or these but for the epochs, on a folder of so much text."""
     each, files, size = 0, 0, 0
     folder = place / "big"
     folder.mkdir()
     while size < gigabytes * 1e9:
         each = write(folder, 1, long=8, first=files)
         files, size = files + 1, size + each
-    found = train(folder, {}) | {"text_bytes": size, "files": files}
+    settings = {} if epochs is None else {"epochs": epochs}
+    found = train(folder, settings) | {"text_bytes": size, "files": files}
     print(json.dumps(found), flush=True)
     return found
 
@@ -107,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--gigabytes", type=float, default=5.0, help="of the large folder; 0 for none")
     parser.add_argument("--no-scale", action="store_true")
+    parser.add_argument("--epochs", type=int, help="of the large folder; by default ten, which take hours")
     asked = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"skipped: {DATA} is not there; set LOGITEXT_DATA")
@@ -115,7 +117,7 @@ def main() -> None:
         if not asked.no_scale:
             result["scale"] = scale(Path(place))
         if asked.gigabytes:
-            result["big"] = big(Path(place), asked.gigabytes)
+            result["big"] = big(Path(place), asked.gigabytes, asked.epochs)
     store("streaming" if len(result) == 2 else f"streaming-{next(iter(result))}", result)
 
 

@@ -54,9 +54,7 @@ def test_answers_are_those_of_a_naive_reading(tmp_path: Path, kind: str, strict:
     np.testing.assert_allclose(hidden, want, rtol=2e-5, atol=1e-3 if strict else 1e-5)
 
 
-@pytest.mark.parametrize(
-    "kind", ["both", "word runs", "words", "wide", "pruned tree", "quantised, odd"]
-)
+@pytest.mark.parametrize("kind", ["both", "word runs", "words", "wide", "pruned tree", "quantised, odd"])
 def test_the_same_bits_for_threads_batches_and_a_converted_file(tmp_path: Path, kind: str) -> None:
     clf = lt.load(saved(tmp_path, make(1, **KINDS[kind])))
     texts = hostile(700, seed=1) * 4
