@@ -12,6 +12,8 @@ from logitext.server.settings import MOST_HEADER
 
 LINGER = 0.5
 """Seconds an idle connection stays when the server ends: a request may be on its way to it."""
+GLANCE = 0.02
+"""And these, after a look at what has come: a loop that was held up runs its timers before it reads."""
 
 
 class Connection(HttpToolsProtocol):
@@ -88,13 +90,16 @@ class Connection(HttpToolsProtocol):
         """End after the next answer, or soon if nothing is asked."""
         self.draining = True
         if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(LINGER, self._leave)
+            self.loop.call_later(LINGER, self._leave, True)
         else:
             self.cycle.keep_alive = False
 
-    def _leave(self) -> None:
+    def _leave(self, look: bool) -> None:
         if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
-            self.transport.close()
+            if look:
+                self.loop.call_later(GLANCE, self._leave, False)
+            else:
+                self.transport.close()
 
 
 def _message(status: bytes, sentence: str) -> bytes:

@@ -7,12 +7,14 @@ left behind however this ends. Workers are its forks, so they share the memory o
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import selectors
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -31,6 +33,8 @@ from logitext.server.settings import Settings
 BACKLOG = 2048
 SOON, OFTEN = 1.0, 5
 """A worker that ends within a second of its start, five times in a row, is not started again."""
+SO_ATTACH_FILTER = 26
+"""Of Linux; Python has no name for it."""
 PATIENCE = 60.0
 """Seconds a worker has to map a model that was checked."""
 
@@ -173,6 +177,7 @@ class Supervisor:
             return
         self.ending = True
         self.until = time.monotonic() + self.settings.drain + 5
+        let_nobody_in(self.listener)
         self.listener.close()
         for child in self.children.values():
             with suppress(ProcessLookupError):
@@ -321,3 +326,17 @@ def listener(settings: Settings) -> socket.socket:
         raise OSError(f"{where}: {error.strerror}") from None
     sock.set_inheritable(True)
     return sock
+
+
+def let_nobody_in(listener: socket.socket) -> None:
+    """Leave those who knock from now on at the door, until it is gone and they are turned away.
+
+    Who is already in the queue of the socket is answered; but whoever the system lets in between a worker's
+    last look at the queue and its closing would be cut off. A filter of one instruction, "drop", ends that.
+    """
+    if sys.platform != "linux":
+        return
+    drop = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0 bytes of the packet
+    code = ctypes.create_string_buffer(drop, len(drop))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(code)))
