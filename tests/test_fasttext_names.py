@@ -48,7 +48,7 @@ def test_predict_has_fasttexts_shapes(model: Any) -> None:
         model.predict("the cat", k=0)
     assert model.predict([], k=1) == ([], [])
     for text in one_line(TEXTS):
-        for k, threshold in ((1, 0.0), (3, 0.0), (-1, 0.0), (1, 0.9), (-1, 0.1)):
+        for k, threshold in ((1, 0.0), (3, 0.0), (-1, 0.0), (1, 0.9), (-1, 0.1), (2, np.nan)):
             alone, of_list = model.predict(text, k, threshold), model.predict([text, "the"], k, threshold)
             assert alone[0] == tuple(of_list[0][0])
             assert (alone[1] == of_list[1][0]).all()

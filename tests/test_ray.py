@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -247,11 +248,16 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
 # -- the command --------------------------------------------------------------------
 
 
+def but_progress(error: str) -> str:
+    """What is on stderr beside the lines of progress, which a slow machine gets to see."""
+    return "".join(line for line in error.splitlines(keepends=True) if not re.match(r"[\d,]+ rows?, ", line))
+
+
 def test_the_command_on_a_ray_of_its_own(tmp_path: Path, model: Path, corpus: Path) -> None:
     sessions = set(Path("/tmp/ray").glob("session_2*"))
     assert ended(command(model, corpus, "-o", tmp_path / "plain/"))[0] == 0
     code, out, error = ended(command(model, corpus, "-o", tmp_path / "ray/", "--engine", "ray"))
-    assert (code, error) == (0, ""), "nothing of Ray's own"
+    assert (code, but_progress(error)) == (0, ""), "nothing of Ray's own"
     assert [line.split()[0] for line in out.splitlines()] == ["rows", "seconds", "output"]
     assert files(tmp_path / "ray") == files(tmp_path / "plain")
     assert set(Path("/tmp/ray").glob("session_2*")) <= sessions, "nothing is left of it"
@@ -270,11 +276,11 @@ def test_ctrl_c_and_going_on(cluster: Any, tmp_path: Path, model: Path) -> None:
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)
     code, _, error = ended(process)
-    assert (code, error) == (130, "interrupted\n")
+    assert (code, but_progress(error)) == (130, "interrupted\n")
     assert hidden(tmp_path / "ray") == []
     assert not (tmp_path / "ray/_logitext/manifest.json").exists()
     code, _, error = ended(command(*asked))
-    assert (code, error) == (0, "")
+    assert (code, but_progress(error)) == (0, "")
     assert ended(command(model, tmp_path / "in", "-o", tmp_path / "plain/"))[0] == 0
     assert files(tmp_path / "ray") == files(tmp_path / "plain")
 

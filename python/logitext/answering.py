@@ -38,7 +38,7 @@ class Answering:
     threads: int | None
 
     def _fitted(self) -> None:
-        raise NotImplementedError
+        """It is, where a model was given; who learns refuses before that."""
 
     def logits(self, texts: Any) -> NDArray[np.float32]:
         """Return the raw logits.
@@ -258,8 +258,8 @@ class Answering:
         self._fitted()
         if self.thresholds_ is not None:
             return as_objects(decide(z, self.thresholds_).names(self.model_.classes))
-        decisions: NDArray[np.int64] = argmax(z)
-        return self.classes_[decisions]
+        named: NDArray[Any] = self.classes_[self.model_.decisions(z)]
+        return named
 
     def predict_proba(self, texts: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities: the softmax of the calibrated logits.

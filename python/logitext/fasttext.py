@@ -243,7 +243,7 @@ class FastText:
         own = shares[0]
         order = np.argsort(-own, kind="stable")[: None if k == -1 else k] if k != 1 else [int(own.argmax())]
         best = own[order]
-        if threshold > 0:
+        if not threshold <= 0:  # nor not a number
             fits = np.asarray(best >= np.float32(threshold))
             order, best = [at for at, yes in zip(order, fits, strict=True) if yes], best[fits]
         return tuple([self._labels[at] for at in order]), best

@@ -61,9 +61,6 @@ class FastTextClassifier(Answering):
         self.thresholds_ = None
         return self
 
-    def _fitted(self) -> None:
-        """It always is."""
-
     @property
     def strict(self) -> bool:
         """Whether it answers as fastText does, also where that is a mistake: see `lt.load`."""
@@ -114,7 +111,8 @@ class FastTextClassifier(Answering):
             return super().predict(texts, max_error=max_error)
         column, threads = self._column(texts), thread_count(self.threads)
         if not self.strict or self.model_.loss == "hs":
-            return self._named(self.model_.best(column, threads))
+            named: NDArray[Any] = self.classes_[self.model_.best(column, threads)]
+            return named
         # Not all logits at once, which may be many.
         rows = max(1, LOGITS_AT_ONCE // len(self.classes_))
         parts = [column.slice(at, rows) for at in range(0, len(column), rows)] or [column]
@@ -125,27 +123,6 @@ class FastTextClassifier(Answering):
         if self.strict:
             _refuse_lines(column)
         return column
-
-    def _named(self, codes: NDArray[np.int64]) -> NDArray[Any]:
-        names: NDArray[Any] = self.classes_[codes]
-        return names
-
-    def decide(self, z: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the decision on each row of raw logits: the label of the largest.
-
-        Parameters
-        ----------
-        z : float32 array, shape (n, n_classes)
-
-        Returns
-        -------
-        array of str, shape (n,)
-            Ties go to the first label; with ``strict=True`` to the last one, and probabilities are compared.
-        """
-        if not self.strict or self.model_.header["calibration"] is not None:
-            return super().decide(z)
-        backwards = self.model_.probabilities(z)[:, ::-1]
-        return self._named(len(self.classes_) - 1 - backwards.argmax(axis=1))
 
     def calibrate(self, texts: Any, labels: Any) -> Self:
         """Fit calibration, sets, abstention and novelty on rows the model was not trained on.

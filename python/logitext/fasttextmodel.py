@@ -214,6 +214,17 @@ class FastTextModel(Judged):
         z, amounts = self._answers(texts, threads)
         return z, amounts[:, :2]
 
+    def decisions(self, z: F32) -> NDArray[np.int64]:
+        """Return the number of each row's decision: as `Judged`, and fastText's where it is to be repeated.
+
+        That is the last of several labels, and probabilities are compared.
+        """
+        if not self.strict or self.header["calibration"] is not None:
+            return super().decisions(z)
+        backwards = self.probabilities(z)[:, ::-1]
+        found: NDArray[np.int64] = len(self.classes) - 1 - backwards.argmax(axis=1)
+        return found
+
     def probabilities(self, z: F32, calm: F32 | None = None) -> F32:
         """Return probabilities of raw logits, shape (..., n_classes), calibrated if that was fitted.
 

@@ -14,7 +14,7 @@ from logitext.calibrators import Calibrator
 from logitext.evaluation import log_loss
 from logitext.evidence import MOST, OF_SMALL, Evidence, HeldRows
 from logitext.explanation import Explanation, Share
-from logitext.logits import sigmoid, softmax
+from logitext.logits import argmax, sigmoid, softmax
 from logitext.modelschema import CALIBRATION, EVIDENCE, format_version
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Judged(ABC):
     def thresholds(self) -> NDArray[np.float32] | None:
         """The logit from which on each label is given; None where a text has one label."""
         return np.array(self.header["thresholds"], np.float32) if self.header.get("multilabel") else None
+
+    def decisions(self, z: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the number of the class of each row's largest logit, the first of several, shape (n,)."""
+        found: NDArray[np.int64] = argmax(z)
+        return found
 
     def probabilities(
         self, z: NDArray[np.float32], calm: NDArray[np.float32] | None = None

@@ -167,11 +167,13 @@ def _end(running: list[Any]) -> None:
     ray = _ray()
     for stream in running:
         ray.cancel(stream)
-    ended = [stream.completed() for stream in running]
-    if ended:
-        ray.wait(ended, num_returns=len(ended), timeout=PATIENCE)
-    for stream in running:
-        ray.cancel(stream, force=True)
+    ended = {stream.completed(): stream for stream in running}
+    if not ended:
+        return
+    _, left = ray.wait(list(ended), num_returns=len(ended), timeout=PATIENCE)
+    # Only those: Ray dies of its own check when a task is forced to end whose answer is on its way.
+    for one in left:
+        ray.cancel(ended[one], force=True)
 
 
 def _perform(

@@ -7,6 +7,8 @@ use crate::simd::prefetch;
 /// Floats of sums, 4 MB: more would leave the caches.
 const ROOM: usize = 1 << 20;
 const SLOTS: usize = 1 << 17;
+/// Slots that are tried for a word. Who makes words of one hash, which is easy, is not to make them slow.
+const TRIED: usize = 128;
 
 /// A word met before.
 #[derive(Clone, Copy)]
@@ -67,18 +69,21 @@ impl<'t> Met<'t> {
         prefetch(&self.words, self.slots[self.place(hash)] as usize);
     }
 
-    /// The number of a word; a new one is said to be in no dictionary and to have no rows.
+    /// The number of a word; a new one is said to be in no dictionary and to have no rows. One of too many with
+    /// the same hash is always new.
     #[inline(always)]
     pub fn find_or_add(&mut self, word: &'t [u8], hash: u32) -> u32 {
-        let mut at = self.place(hash);
-        while let Some(known) = self.words.get(self.slots[at] as usize) {
+        let (mut at, new) = (self.place(hash), self.words.len() as u32);
+        for _ in 0..TRIED {
+            let Some(known) = self.words.get(self.slots[at] as usize) else {
+                self.slots[at] = new;
+                break;
+            };
             if known.hash == hash && same(known.word, word) {
                 return self.slots[at];
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
-        let new = self.words.len() as u32;
-        self.slots[at] = new;
         self.words.push(Known { word, hash, rows: 0, entry: Entry::Unknown });
         new
     }
@@ -87,6 +92,21 @@ impl<'t> Met<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_words_with_one_hash_most_are_new_each_time() {
+        let texts: Vec<String> = (0..10_000).map(|i| format!("word{i}")).collect();
+        let mut met = Met::new(1 << 20);
+        met.make_room(2 * texts.len());
+        for round in 0..2 {
+            for (i, text) in texts.iter().enumerate() {
+                let found = met.find_or_add(text.as_bytes(), 7) as usize;
+                let new = round * (texts.len() - TRIED) + i;
+                assert_eq!(found, if i < TRIED { i } else { new });
+                assert_eq!(met.words[found].word, text.as_bytes());
+            }
+        }
+    }
 
     #[test]
     fn a_word_is_met_once_until_it_is_forgotten() {
