@@ -9,7 +9,12 @@ use crate::threads::{row_ranges, share};
 /// Features are dealt to this many shards by their top bits: the units of
 /// parallel work in training. It bounds the useful threads, not the result.
 pub const SHARDS: usize = 8;
-const SHARD_SHIFT: u32 = 64 - SHARDS.trailing_zeros();
+
+/// The shard of an n-gram.
+#[inline(always)]
+pub fn shard(hash: u64) -> usize {
+    (hash >> (64 - SHARDS.trailing_zeros())) as usize
+}
 
 /// Occurrences of one n-gram in one text are counted up to this.
 pub const MOST: u32 = u16::MAX as u32;
@@ -114,8 +119,8 @@ impl Counter {
 
 /// One block of the features of all training texts.
 ///
-/// Row `i` of shard `s` holds `indices[indptr[s * (n + 1) + i]..indptr[s * (n + 1) + i + 1]]`,
-/// so that a shard is one contiguous run and reads of a row within it are, too.
+/// Of row `i`, shard `s` holds `indices[indptr[SHARDS * i + s]..indptr[SHARDS * i + s + 1]]`: what
+/// belongs to one row is one run, and so is what belongs there to some neighbouring shards.
 #[derive(Default)]
 pub struct BlockFeatures {
     /// Sorted, distinct.
@@ -124,7 +129,7 @@ pub struct BlockFeatures {
     pub document_frequency: Vec<u32>,
     /// The first text it stands in.
     pub first_row: Vec<u32>,
-    /// `SHARDS` × (texts + 1).
+    /// (texts × `SHARDS` + 1)
     pub indptr: Vec<i64>,
     /// Ranks in `hashes`.
     pub indices: Vec<u32>,
@@ -187,7 +192,7 @@ pub fn count(
             reader.read(texts.row(row));
             let before: [usize; SHARDS] = std::array::from_fn(|s| parts[s].hashes.len());
             for &Entry { hash, count, .. } in reader.block(block).counter.entries() {
-                let part = &mut parts[(hash >> SHARD_SHIFT) as usize];
+                let part = &mut parts[shard(hash)];
                 part.hashes.push(hash);
                 part.counts.push(count as u16);
             }
@@ -199,7 +204,7 @@ pub fn count(
     let mut shards: Vec<Shard> = (0..SHARDS).map(|s| Shard { s, ..Shard::default() }).collect();
     share(threads, shards.iter_mut().collect(), || (), |(), shard| shard.rank(&parts));
     let least = frequency_to_keep(&shards, least, room);
-    join(&parts, shards, texts.len(), least, threads)
+    join(&parts, shards, least, threads)
 }
 
 /// The smallest document frequency, from `least` up, from which on there is room for all n-grams.
@@ -228,18 +233,32 @@ struct Shard {
     first_row: Vec<u32>,
     /// Of each occurrence, which n-gram it is.
     ranks: Vec<u32>,
+    /// Of each n-gram, its rank by hash in the block, or `DROPPED`.
+    sorted: Vec<u32>,
 }
 
-/// Where one shard goes when it is brought in order.
+const DROPPED: u32 = u32::MAX;
+
+/// Where the n-grams of one shard go when they are brought in order.
 struct Place<'f> {
     hashes: &'f mut [u64],
     document_frequency: &'f mut [u32],
     first_row: &'f mut [u32],
-    indptr: &'f mut [i64],
-    indices: &'f mut [u32],
-    counts: &'f mut [u16],
-    /// Rank of the shard's first n-gram in the block, and place of its first occurrence.
-    first: (u32, usize),
+    /// Rank of the shard's first n-gram in the block.
+    first: u32,
+}
+
+/// Lists of the rows of one part.
+#[derive(Default)]
+pub struct Listed {
+    /// Where each shard of each row ends.
+    pub ends: Vec<i64>,
+    /// Ranks in `hashes`.
+    pub indices: Vec<u32>,
+    /// Occurrences.
+    pub counts: Vec<u16>,
+    /// Of each row, Σ (1 + ln count)² over its n-grams that are not listed.
+    pub dropped: Vec<f32>,
 }
 
 impl Shard {
@@ -268,41 +287,45 @@ impl Shard {
         (0..self.seen.len() as u32).filter(kept)
     }
 
-    /// N-grams by hash, and the lists of occurrences without the dropped ones;
-    /// Σ (1 + ln count)² of those, by row.
-    fn sort(&self, parts: &[Parts], rows: usize, least: u32, place: Place) -> Vec<f32> {
+    /// Bring the n-grams that are kept in the order of their hashes.
+    fn sort(&mut self, least: u32, place: Place) {
         let entry = |rank: u32| self.seen.entries[rank as usize];
         let mut order: Vec<u32> = self.kept(least).collect();
         order.sort_unstable_by_key(|&rank| entry(rank).hash);
-        const DROPPED: u32 = u32::MAX;
         let mut sorted = vec![DROPPED; self.seen.len()];
         for (at, &rank) in order.iter().enumerate() {
-            sorted[rank as usize] = place.first.0 + at as u32;
+            sorted[rank as usize] = place.first + at as u32;
             (place.hashes[at], place.document_frequency[at]) = (entry(rank).hash, entry(rank).count);
             place.first_row[at] = self.first_row[rank as usize];
         }
-        let mut dropped = vec![0.0; rows];
-        let mut ranks = self.ranks.iter();
-        let (mut row, mut at) = (0, 0);
-        for part in parts.iter().map(|part| &part[self.s]) {
-            let mut counts = part.counts.iter();
-            for &length in &part.lengths {
-                place.indptr[row] = (place.first.1 + at) as i64;
-                for (&rank, &count) in ranks.by_ref().zip(counts.by_ref()).take(length as usize) {
-                    match sorted[rank as usize] {
-                        DROPPED => dropped[row] += sublinear(count.into()) * sublinear(count.into()),
-                        index => {
-                            (place.indices[at], place.counts[at]) = (index, count);
-                            at += 1;
-                        }
+        self.sorted = sorted;
+    }
+}
+
+/// The lists of one part's rows without what is dropped; `begins`: where its occurrences begin in each shard.
+fn list(part: &Parts, shards: &[Shard], begins: [usize; SHARDS]) -> Listed {
+    let mut listed = Listed::default();
+    let mut at = [0; SHARDS];
+    for row in 0..part[0].lengths.len() {
+        let mut dropped = 0.0;
+        for (s, (part, shard)) in part.iter().zip(shards).enumerate() {
+            let own = at[s]..at[s] + part.lengths[row] as usize;
+            at[s] = own.end;
+            let ranks = &shard.ranks[begins[s] + own.start..begins[s] + own.end];
+            for (&rank, &count) in ranks.iter().zip(&part.counts[own]) {
+                match shard.sorted[rank as usize] {
+                    DROPPED => dropped += sublinear(count.into()) * sublinear(count.into()),
+                    index => {
+                        listed.indices.push(index);
+                        listed.counts.push(count);
                     }
                 }
-                row += 1;
             }
+            listed.ends.push(listed.indices.len() as i64);
         }
-        place.indptr[rows] = (place.first.1 + at) as i64;
-        dropped
+        listed.dropped.push(dropped);
     }
+    listed
 }
 
 /// 1 + ln count
@@ -310,56 +333,81 @@ pub fn sublinear(count: u32) -> f32 {
     (1.0 + real::ln(f64::from(count))) as f32
 }
 
-/// All shards in order; they are independent.
-fn join(parts: &[Parts], shards: Vec<Shard>, rows: usize, least: u32, threads: usize) -> BlockFeatures {
-    let sizes = |shard: &Shard| {
-        let occurrences = shard.kept(least).map(|rank| shard.seen.entries[rank as usize].count as usize);
-        (shard.kept(least).count(), occurrences.sum::<usize>())
-    };
-    let sizes: Vec<(usize, usize)> = shards.iter().map(sizes).collect();
-    let features: usize = sizes.iter().map(|size| size.0).sum();
-    let occurrences: usize = sizes.iter().map(|size| size.1).sum();
+/// All shards in order, then all rows.
+fn join(parts: &[Parts], mut shards: Vec<Shard>, least: u32, threads: usize) -> BlockFeatures {
+    let sizes: Vec<usize> = shards.iter().map(|shard| shard.kept(least).count()).collect();
+    let features = sizes.iter().sum();
     let mut all = BlockFeatures {
         hashes: vec![0; features],
         document_frequency: vec![0; features],
         first_row: vec![0; features],
-        indptr: vec![0; SHARDS * (rows + 1)],
-        indices: vec![0; occurrences],
-        counts: vec![0; occurrences],
-        dropped: vec![0.0; rows],
         least,
+        ..BlockFeatures::default()
     };
-    let mut dropped: Vec<Vec<f32>> = vec![Vec::new(); SHARDS];
     let mut rest = (&mut all.hashes[..], &mut all.document_frequency[..], &mut all.first_row[..]);
-    let mut lists = (&mut all.indices[..], &mut all.counts[..]);
-    let mut first = (0, 0);
+    let mut first = 0;
     let mut work = Vec::new();
-    let indptrs = all.indptr.chunks_mut(rows + 1);
-    for (((shard, size), indptr), dropped) in shards.iter().zip(sizes).zip(indptrs).zip(&mut dropped) {
+    for (shard, size) in shards.iter_mut().zip(sizes) {
         let place = Place {
-            hashes: cut(&mut rest.0, size.0),
-            document_frequency: cut(&mut rest.1, size.0),
-            first_row: cut(&mut rest.2, size.0),
-            indptr,
-            indices: cut(&mut lists.0, size.1),
-            counts: cut(&mut lists.1, size.1),
+            hashes: cut(&mut rest.0, size),
+            document_frequency: cut(&mut rest.1, size),
+            first_row: cut(&mut rest.2, size),
             first,
         };
-        first = (first.0 + size.0 as u32, first.1 + size.1);
-        work.push((shard, place, dropped));
+        first += size as u32;
+        work.push((shard, place));
     }
-    share(
-        threads,
-        work,
-        || (),
-        |(), (shard, place, dropped)| {
-            *dropped = shard.sort(parts, rows, least, place);
-        },
-    );
-    for shard in &dropped {
-        all.dropped.iter_mut().zip(shard).for_each(|(sum, &share)| *sum += share);
+    share(threads, work, || (), |(), (shard, place)| shard.sort(least, place));
+    let mut begins = [0; SHARDS];
+    let mut lists: Vec<Listed> = parts.iter().map(|_| Listed::default()).collect();
+    let mut work = Vec::new();
+    for (part, listed) in parts.iter().zip(&mut lists) {
+        work.push((part, begins, listed));
+        begins = std::array::from_fn(|s| begins[s] + part[s].hashes.len());
     }
+    share(threads, work, || (), |(), (part, begins, listed)| *listed = list(part, &shards, begins));
+    drop(shards);
+    let lists = Listed::joined(lists, threads);
+    (all.indptr, all.indices) = (lists.ends, lists.indices);
+    (all.counts, all.dropped) = (lists.counts, lists.dropped);
     all
+}
+
+impl Listed {
+    /// One after the other; `ends` then has where the first begins, too.
+    pub fn joined(parts: Vec<Listed>, threads: usize) -> Listed {
+        let rows: usize = parts.iter().map(|part| part.dropped.len()).sum();
+        let occurrences: usize = parts.iter().map(|part| part.indices.len()).sum();
+        let mut all = Listed {
+            ends: vec![0; rows * SHARDS + 1],
+            indices: vec![0; occurrences],
+            counts: vec![0; occurrences],
+            dropped: vec![0.0; rows],
+        };
+        let mut rest = (&mut all.ends[1..], &mut all.indices[..], &mut all.counts[..], &mut all.dropped[..]);
+        let mut first = 0;
+        let mut work = Vec::new();
+        for part in parts {
+            let rows = cut(&mut rest.0, part.ends.len());
+            let lists = (cut(&mut rest.1, part.indices.len()), cut(&mut rest.2, part.indices.len()));
+            let dropped = cut(&mut rest.3, part.dropped.len());
+            let begin = first;
+            first += part.indices.len() as i64;
+            work.push((part, begin, rows, lists, dropped));
+        }
+        share(
+            threads,
+            work,
+            || (),
+            |(), (part, first, ends, lists, dropped)| {
+                ends.iter_mut().zip(&part.ends).for_each(|(to, &end)| *to = first + end);
+                lists.0.copy_from_slice(&part.indices);
+                lists.1.copy_from_slice(&part.counts);
+                dropped.copy_from_slice(&part.dropped);
+            },
+        );
+        all
+    }
 }
 
 /// Take the first `size` items off a slice.
@@ -416,10 +464,10 @@ mod tests {
                 let mut got: BTreeMap<u64, Vec<(usize, u32)>> = BTreeMap::new();
                 for row in 0..TEXTS.len() {
                     for s in 0..SHARDS {
-                        let at = s * (TEXTS.len() + 1) + row;
+                        let at = row * SHARDS + s;
                         for i in found.indptr[at] as usize..found.indptr[at + 1] as usize {
                             let hash = found.hashes[found.indices[i] as usize];
-                            assert_eq!((hash >> SHARD_SHIFT) as usize, s);
+                            assert_eq!(shard(hash), s);
                             got.entry(hash).or_default().push((row, u32::from(found.counts[i])));
                         }
                     }

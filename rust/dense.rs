@@ -70,42 +70,31 @@ pub fn values(features: &Counted, documents: u64, threads: usize) -> Vec<f32> {
         let df = features.document_frequency[features.indices[i] as usize];
         sublinear.get(features.counts[i].into()) * idf.get(df)
     };
-    let list = |s: usize, row: usize| {
-        let at = s * (rows + 1) + row;
-        features.indptr[at] as usize..features.indptr[at + 1] as usize
-    };
+    let begin = |row: usize| features.indptr[row * SHARDS] as usize;
     // What was dropped counts as it will in prediction, where it is unknown.
     let unknown = f64::from(idf.get(1)).powi(2);
-    let mut scales = vec![0.0f32; rows];
-    let work: Vec<_> = scales.chunks_mut(4096).enumerate().collect();
-    share(
-        threads,
-        work,
-        || (),
-        |(), (chunk, scales)| {
-            for (i, scale) in scales.iter_mut().enumerate() {
-                let row = chunk * 4096 + i;
-                let squares = (0..SHARDS).flat_map(|s| list(s, row)).map(|i| f64::from(raw(i)).powi(2));
-                *scale = inverse_norm(squares.sum::<f64>() + f64::from(features.dropped[row]) * unknown);
-            }
-        },
-    );
     let mut values = vec![0.0f32; features.indices.len()];
     let mut rest = &mut values[..];
     let mut work = Vec::new();
-    for s in 0..SHARDS {
-        let (begin, end) = (features.indptr[s * (rows + 1)], features.indptr[(s + 1) * (rows + 1) - 1]);
-        work.push((s, begin as usize, cut(&mut rest, (end - begin) as usize)));
+    for first in (0..rows).step_by(1024) {
+        let last = rows.min(first + 1024);
+        work.push((first..last, cut(&mut rest, begin(last) - begin(first))));
     }
     share(
         threads,
         work,
         || (),
-        |(), (s, begin, own)| {
-            for (row, scale) in scales.iter().enumerate() {
-                for i in list(s, row) {
-                    own[i - begin] = raw(i) * scale;
+        |(), (rows, mut rest)| {
+            for row in rows {
+                let list = begin(row)..begin(row + 1);
+                let own = cut(&mut rest, list.len());
+                let mut squares = f64::from(features.dropped[row]) * unknown;
+                for (value, i) in own.iter_mut().zip(list) {
+                    *value = raw(i);
+                    squares += f64::from(*value).powi(2);
                 }
+                let scale = inverse_norm(squares);
+                own.iter_mut().for_each(|value| *value *= scale);
             }
         },
     );
@@ -116,7 +105,7 @@ pub fn values(features: &Counted, documents: u64, threads: usize) -> Vec<f32> {
 pub struct Counted<'a> {
     /// In how many texts each feature stands.
     pub document_frequency: &'a [u32],
-    /// (SHARDS, texts + 1)
+    /// (texts × SHARDS + 1)
     pub indptr: &'a [i64],
     /// Feature of each occurrence.
     pub indices: &'a [u32],

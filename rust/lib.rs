@@ -17,6 +17,7 @@ pub mod count;
 pub mod dense;
 pub mod elements;
 pub mod fasttext;
+pub mod lanes;
 pub mod logits;
 pub mod lookup;
 pub mod loss;

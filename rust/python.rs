@@ -160,7 +160,7 @@ fn count<'py>(
 
 /// Lists of a block are ours, but arrays can be anything: no index may leave them.
 fn check_lists(indptr: &[i64], occurrences: usize, rows: usize) -> PyResult<()> {
-    let shape = indptr.len() == SHARDS * (rows + 1);
+    let shape = indptr.len() == SHARDS * rows + 1;
     let rising = indptr.windows(2).all(|pair| pair[0] <= pair[1]);
     let ends = indptr.first() == Some(&0) && indptr.last() == Some(&(occurrences as i64));
     if shape && rising && ends { Ok(()) } else { Err(bad("feature lists do not fit together")) }
@@ -209,7 +209,7 @@ fn look_up<'py>(
     let table = Table { hashes: slice(&hashes)?, buckets: slice(&buckets)?, document_frequency: &[] };
     let f = py.detach(|| crate::lookup::look_up(texts, &recipe, block, table, threads));
     Ok((
-        f.indptr.into_pyarray(py),
+        f.ends.into_pyarray(py),
         f.indices.into_pyarray(py),
         f.counts.into_pyarray(py),
         f.dropped.into_pyarray(py),
@@ -259,7 +259,7 @@ struct PyLists<'py>(
 
 /// Of how many texts these are the features.
 fn texts(blocks: &[PyLists<'_>]) -> usize {
-    blocks.first().map_or(0, |lists| lists.1.as_array().len() / SHARDS).saturating_sub(1)
+    blocks.first().map_or(0, |lists| lists.1.as_array().len().saturating_sub(1) / SHARDS)
 }
 
 fn lists<'a>(blocks: &'a [PyLists<'_>], rows: usize, features: Option<usize>) -> PyResult<Vec<Lists<'a>>> {

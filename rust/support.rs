@@ -5,6 +5,7 @@
 //! class is in those. So the weights are bounded by the data, not by features × classes.
 
 use crate::count::SHARDS;
+use crate::lanes::List;
 use crate::threads::share;
 use crate::train::Lists;
 
@@ -314,6 +315,10 @@ fn units<'a>(blocks: &[Lists<'a>]) -> Vec<Unit<'a>> {
 }
 
 impl Unit<'_> {
+    fn list_of(&self, row: usize) -> List<'_> {
+        self.lists.list(&(self.shard..self.shard + 1), row)
+    }
+
     /// How many classes each feature was seen with, and which, of those seen with fewer than `full_from`.
     fn seen_with(&self, rows: &[u32], labels: &[u32], full_from: u32) -> (Vec<u32>, Vec<u32>) {
         let mut counts = vec![0u32; self.features];
@@ -338,7 +343,7 @@ impl Unit<'_> {
     fn pairs(&self, rows: &[u32], labels: &[u32], mut found: impl FnMut(usize, u32)) {
         let mut last = vec![u32::MAX; self.features];
         for (&row, &label) in rows.iter().zip(labels) {
-            for &index in &self.lists.indices[self.lists.row(self.shard, row as usize)] {
+            for &index in self.list_of(row as usize).0 {
                 let feature = index as usize - self.begin;
                 if last[feature] != label {
                     last[feature] = label;
@@ -357,8 +362,8 @@ impl Unit<'_> {
     }
 
     fn list(&self, row: usize, number: &[u32], full: bool, into: &mut Lots) {
-        let range = self.lists.row(self.shard, row);
-        for (&index, &value) in self.lists.indices[range.clone()].iter().zip(&self.lists.values[range]) {
+        let (indices, values) = self.list_of(row);
+        for (&index, &value) in indices.iter().zip(values) {
             let feature = index as usize - self.begin + self.first;
             if (number[feature] != NOT_FULL) == full {
                 into.indices.push(if full { number[feature] } else { feature as u32 });
@@ -403,7 +408,7 @@ pub fn support(
         ids.extend(unit_ids);
     }
     let begins = units.iter().map(|unit| unit.first as u32).chain([number.len() as u32]).collect();
-    let texts = (blocks.first()?.indptr.len() / SHARDS).saturating_sub(1);
+    let texts = blocks.first()?.rows();
     let mut kept: Vec<Lots> = units.iter().map(|_| Lots { indptr: vec![0], ..Lots::default() }).collect();
     let work: Vec<_> = units.iter().zip(&mut kept).collect();
     share(threads, work, || (), |(), (unit, kept)| unit.occurrences(0..texts, &number, false, kept));
@@ -481,8 +486,8 @@ mod tests {
     #[test]
     fn the_support_by_hand() {
         // Three texts of classes 0, 0 and 2: feature 0 in all, feature 1 in the second, 2 in the last.
-        let begins = [0i64, 1, 3, 5];
-        let indptr: Vec<i64> = begins.into_iter().chain([5; 4 * (SHARDS - 1)]).collect();
+        let ends = [1i64, 3, 5].into_iter().flat_map(|end| [end; SHARDS]);
+        let indptr: Vec<i64> = [0].into_iter().chain(ends).collect();
         let lists =
             Lists { hashes: &[1, 2, 3], indptr: &indptr, indices: &[0, 0, 1, 0, 2], values: &[1.0; 5] };
         let found = support(&[lists], &[0, 1, 2], &[0, 0, 2], 4, 2, 2).unwrap_or_default();

@@ -10,25 +10,27 @@
 //!
 //! A barrier stands after each phase. Nothing depends on which thread owns what.
 
+use std::ops::Range;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::binary::sigmoid_in_place;
 use crate::count::SHARDS;
-use crate::kernel;
+use crate::lanes::{Lanes, List, Rows, groups};
 use crate::logits::{BLOCK, softmax_in_place};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
-use crate::support::Weights;
+use crate::support::{Values, Weights};
 use crate::threads::SpinBarrier;
+use crate::{by_width, kernel};
 
 /// One block of features of all rows: see `count::BlockFeatures`.
 #[derive(Clone, Copy)]
 pub struct Lists<'a> {
     /// Sorted hashes: where shards begin.
     pub hashes: &'a [u64],
-    /// (SHARDS, rows + 1)
+    /// (rows × SHARDS + 1)
     pub indptr: &'a [i64],
     /// Feature of each occurrence.
     pub indices: &'a [u32],
@@ -37,11 +39,17 @@ pub struct Lists<'a> {
 }
 
 impl Lists<'_> {
-    /// Where the occurrences of one row in one shard stand.
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.indptr.len().saturating_sub(1) / SHARDS
+    }
+
+    /// The occurrences of one row in some shards.
     #[inline(always)]
-    pub fn row(&self, shard: usize, row: usize) -> std::ops::Range<usize> {
-        let at = shard * (self.indptr.len() / SHARDS) + row;
-        self.indptr[at] as usize..self.indptr[at + 1] as usize
+    pub fn list(&self, shards: &Range<usize>, row: usize) -> List<'_> {
+        let at = &self.indptr[row * SHARDS..=(row + 1) * SHARDS];
+        let range = at[shards.start] as usize..at[shards.end] as usize;
+        (&self.indices[range.clone()], &self.values[range])
     }
 
     /// The first feature of each shard, and the end.
@@ -266,13 +274,14 @@ fn largest(row: &[f32]) -> f32 {
     lanes.iter().copied().fold(0.0, f32::max)
 }
 
-/// One thread's share of the weights: of each of its shards, one run a block.
-struct Shard<'w> {
-    shard: usize,
-    weights: Vec<(usize, &'w mut [f32])>,
+/// Some neighbouring shards, whose weights one thread owns: of each block its first feature, and their rows.
+struct Unit<'w> {
+    unit: usize,
+    shards: Range<usize>,
+    weights: Vec<(u32, &'w mut [f32])>,
 }
 
-impl Shard<'_> {
+impl Unit<'_> {
     fn multiply(&mut self, factor: f32) {
         self.weights.iter_mut().flat_map(|(_, run)| run.iter_mut()).for_each(|w| *w *= factor);
     }
@@ -281,7 +290,7 @@ impl Shard<'_> {
 /// What threads exchange between phases. The locks are never contended: the
 /// barriers keep writers and readers apart.
 struct Exchange {
-    shares: [RwLock<Vec<f32>>; SHARDS],
+    shares: Vec<RwLock<Vec<f32>>>,
     steps: [RwLock<Steps>; PIECES],
     barrier: SpinBarrier,
     stop: AtomicBool,
@@ -315,27 +324,22 @@ pub fn train(
     threads: usize,
     budget: Duration,
 ) -> Progress {
-    let threads = threads.clamp(1, SHARDS);
-    let mut owners: Vec<Vec<Shard>> = (0..threads).map(|_| Vec::new()).collect();
-    deal(examples, weights, &mut owners);
+    let units = units(examples);
+    let threads = threads.clamp(1, units);
+    let mut owners: Vec<Vec<Unit>> = (0..threads).map(|_| Vec::new()).collect();
+    deal(examples, weights, units, &mut owners);
     let Schedule { batch, .. } = schedule;
     let exchange = Exchange {
-        shares: std::array::from_fn(|_| RwLock::new(vec![0.0; batch * examples.classes])),
+        shares: (0..units).map(|_| RwLock::new(vec![0.0; batch * examples.classes])).collect(),
         steps: std::array::from_fn(|_| RwLock::new(Steps::default())),
         barrier: SpinBarrier::new(threads),
         stop: AtomicBool::new(false),
         done: AtomicUsize::new(0),
     };
     let until = Instant::now() + budget;
-    let job = |thread: usize, own: Vec<Shard>, bias: Option<&mut [f32]>| {
+    let job = |thread: usize, own: Vec<Unit>, bias: Option<&mut [f32]>| {
         let worker = Worker { examples, order, schedule, exchange: &exchange, threads, thread, until };
-        let given = (&worker, own, bias, scale);
-        match examples.classes {
-            2 => dispatch(level, Run::<2>(given)),
-            3 => dispatch(level, Run::<3>(given)),
-            4 => dispatch(level, Run::<4>(given)),
-            _ => dispatch(level, Run::<0>(given)),
-        }
+        dispatch(level, Run((&worker, own, bias, scale)))
     };
     let mut own = owners.into_iter();
     let first = own.next().unwrap_or_default();
@@ -348,21 +352,36 @@ pub fn train(
     })
 }
 
-/// Cut the weights into shards and deal those to the threads.
-fn deal<'w>(examples: &Examples, weights: &'w mut [f32], owners: &mut [Vec<Shard<'w>>]) {
-    let threads = owners.len();
-    let mut shards: Vec<Shard> = (0..SHARDS).map(|shard| Shard { shard, weights: Vec::new() }).collect();
+/// Occurrences of a row that a unit should have on average.
+const WORTH: usize = 32;
+
+/// How many units the shards are put together to: rows of few occurrences are not worth many.
+/// By the data alone, since sums follow the units.
+fn units(examples: &Examples) -> usize {
+    let occurrences: usize = examples.blocks.iter().map(|lists| lists.indices.len()).sum();
+    let rows = examples.blocks.first().map_or(0, Lists::rows).max(1);
+    let wanted = (occurrences / rows / WORTH).clamp(2, SHARDS);
+    1 << wanted.ilog2()
+}
+
+/// Cut the weights into units and deal those to the threads.
+fn deal<'w>(examples: &Examples, weights: &'w mut [f32], units: usize, owners: &mut [Vec<Unit<'w>>]) {
+    let (threads, each) = (owners.len(), SHARDS / units);
+    let shards = |unit| unit * each..(unit + 1) * each;
+    let mut all: Vec<Unit> =
+        (0..units).map(|unit| Unit { unit, shards: shards(unit), weights: Vec::new() }).collect();
     let mut rest = weights;
     for lists in examples.blocks {
         let begins = lists.shard_begins();
-        for (s, shard) in shards.iter_mut().enumerate() {
+        for unit in &mut all {
+            let (begin, end) = (begins[unit.shards.start], begins[unit.shards.end]);
             let own;
-            (own, rest) = rest.split_at_mut((begins[s + 1] - begins[s]) * examples.classes);
-            shard.weights.push((begins[s], own));
+            (own, rest) = rest.split_at_mut((end - begin) * examples.classes);
+            unit.weights.push((begin as u32, own));
         }
     }
-    for (s, shard) in shards.into_iter().enumerate() {
-        owners[s % threads].push(shard);
+    for unit in all {
+        owners[unit.unit % threads].push(unit);
     }
 }
 
@@ -377,15 +396,14 @@ struct Worker<'e> {
 }
 
 /// One thread's part: which it is, the shards and perhaps the bias it owns, the factor on all weights.
-type Part<'w, 'e, 'o> = (&'w Worker<'e>, Vec<Shard<'o>>, Option<&'o mut [f32]>, f64);
+type Part<'w, 'e, 'o> = (&'w Worker<'e>, Vec<Unit<'o>>, Option<&'o mut [f32]>, f64);
 
-kernel!(Run<'w, 'e, 'o; ; K: usize>(Part<'w, 'e, 'o>) -> Progress = Worker::run::<K>);
+kernel!(Run<'w, 'e, 'o; ;>(Part<'w, 'e, 'o>) -> Progress = Worker::run);
 
 impl<'e> Worker<'e> {
-    /// All batches, as one of the threads. `K` is the number of classes, or 0
-    /// for any; the thread that is given the bias owns it.
+    /// All batches, as one of the threads; the one that is given the bias owns it.
     #[inline(always)]
-    fn run<const K: usize>(cpu: impl Cpu, (worker, mut own, mut bias, scale): Part<'_, 'e, '_>) -> Progress {
+    fn run(cpu: impl Cpu, (worker, mut own, mut bias, scale): Part<'_, 'e, '_>) -> Progress {
         let Schedule { batch, l2, learning_rate, seen, total, .. } = worker.schedule;
         let (mut scale, mut finite, mut signs) = (scale, true, worker.schedule.signs);
         let _breaks = worker.exchange.barrier.break_on_panic();
@@ -399,12 +417,12 @@ impl<'e> Worker<'e> {
             if due < SMALL {
                 scale = 1.0;
             }
-            for shard in &mut own {
-                worker.apply::<K>(shard, before);
+            for unit in &mut own {
+                worker.apply(unit, before);
                 if due < SMALL {
-                    shard.multiply(due as f32);
+                    unit.multiply(due as f32);
                 }
-                worker.share::<K>(shard, rows, scale as f32);
+                worker.share(unit, rows, scale as f32);
             }
             if let Some(bias) = bias.as_deref_mut() {
                 worker.apply_bias(bias, before, due as f32);
@@ -438,8 +456,8 @@ impl<'e> Worker<'e> {
                 break;
             }
         }
-        for shard in &mut own {
-            worker.apply::<K>(shard, before);
+        for unit in &mut own {
+            worker.apply(unit, before);
         }
         if let Some(bias) = bias {
             worker.apply_bias(bias, before, scale as f32);
@@ -447,77 +465,82 @@ impl<'e> Worker<'e> {
         Progress { done: worker.exchange.done.load(Ordering::Relaxed), scale, finite, signs }
     }
 
+    /// This unit's share of the logits of `rows`.
     #[inline(always)]
-    fn classes<const K: usize>(&self) -> usize {
-        if K > 0 { K } else { self.examples.classes }
+    fn share(&self, unit: &Unit, rows: &[u32], scale: f32) {
+        let Ok(mut shares) = self.exchange.shares[unit.unit].write() else { return };
+        for columns in groups(self.examples.classes) {
+            let shares = &mut *shares;
+            by_width!(columns.len(), self.share_columns(unit, rows, scale, &columns, shares));
+        }
     }
 
-    /// This shard's share of the logits of `rows`.
     #[inline(always)]
-    fn share<const K: usize>(&self, shard: &Shard, rows: &[u32], scale: f32) {
-        let classes = self.classes::<K>();
-        let Ok(mut shares) = self.exchange.shares[shard.shard].write() else { return };
-        for (i, (&row, sums)) in rows.iter().zip(shares.chunks_exact_mut(classes)).enumerate() {
-            self.fetch_ahead(shard, rows.get(i + 2));
-            sums.fill(0.0);
-            let mut fixed = [0.0f32; K];
-            for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&shard.weights) {
-                let range = lists.row(shard.shard, row as usize);
-                let (indices, values) = (&lists.indices[range.clone()], &lists.values[range]);
-                for (&index, &value) in indices.iter().zip(values) {
-                    let at = (index as usize - begin) * classes;
-                    let weights = &weights[at..at + classes];
-                    if K > 0 {
-                        for k in 0..K {
-                            fixed[k] += value * weights[k];
-                        }
-                    } else {
-                        for (sum, &w) in sums.iter_mut().zip(weights) {
-                            *sum += value * w;
-                        }
-                    }
+    fn share_columns<const L: usize, const F: usize, const TAIL: bool>(
+        &self,
+        unit: &Unit,
+        rows: &[u32],
+        scale: f32,
+        columns: &Range<usize>,
+        shares: &mut [f32],
+    ) {
+        let classes = self.examples.classes;
+        for (i, (&row, shares)) in rows.iter().zip(shares.chunks_exact_mut(classes)).enumerate() {
+            self.fetch_ahead(unit, rows, i);
+            let mut sums = Lanes::<L, F, TAIL>::ZERO;
+            for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&unit.weights) {
+                let rows = Rows { weights, begin: *begin, width: classes, columns: columns.clone() };
+                sums = sums.plus_rows(lists.list(&unit.shards, row as usize), &rows);
+            }
+            sums.times(scale).store(&mut shares[columns.clone()]);
+        }
+    }
+
+    /// Rows come in random order: ask for where a later one's lists begin, and for the lists of the next.
+    #[inline(always)]
+    fn fetch_ahead(&self, unit: &Unit, rows: &[u32], at: usize) {
+        for lists in self.examples.blocks {
+            if let Some(&row) = rows.get(at + 6) {
+                prefetch(lists.indptr, row as usize * SHARDS + unit.shards.start);
+            }
+            if let Some(&row) = rows.get(at + 2) {
+                let begin = lists.indptr[row as usize * SHARDS + unit.shards.start] as usize;
+                for line in 0..2 {
+                    prefetch(lists.indices, begin + 16 * line);
+                    prefetch(lists.values, begin + 16 * line);
                 }
             }
-            if K > 0 {
-                sums.copy_from_slice(&fixed);
-            }
-            sums.iter_mut().for_each(|sum| *sum *= scale);
         }
     }
 
-    /// Rows come in random order: ask for where a later one's lists begin.
+    /// Apply the steps of the batch before to this unit's weights, in row order.
     #[inline(always)]
-    fn fetch_ahead(&self, shard: &Shard, row: Option<&u32>) {
-        if let Some(&row) = row {
-            for lists in self.examples.blocks {
-                let begin = lists.row(shard.shard, row as usize).start;
-                prefetch(lists.indices, begin);
-                prefetch(lists.values, begin);
-            }
+    fn apply(&self, unit: &mut Unit, rows: &[u32]) {
+        for columns in groups(self.examples.classes) {
+            by_width!(columns.len(), self.apply_columns(unit, rows, &columns));
         }
     }
 
-    /// Apply the steps of the batch before to this shard's weights, in row order.
     #[inline(always)]
-    fn apply<const K: usize>(&self, shard: &mut Shard, rows: &[u32]) {
-        let classes = self.classes::<K>();
+    fn apply_columns<const L: usize, const F: usize, const TAIL: bool>(
+        &self,
+        unit: &mut Unit,
+        rows: &[u32],
+        columns: &Range<usize>,
+    ) {
+        let classes = self.examples.classes;
         for (piece, rows) in pieces(rows).enumerate() {
             let Ok(piece) = self.exchange.steps[piece].read() else { return };
-            for ((&row, steps), taught) in
-                rows.iter().zip(piece.steps.chunks_exact(classes)).zip(&piece.taught)
+            let steps = piece.steps.chunks_exact(classes);
+            for ((&row, steps), _) in rows.iter().zip(steps).zip(&piece.taught).filter(|(_, taught)| **taught)
             {
-                if !taught {
-                    continue;
-                }
-                for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut shard.weights) {
-                    let range = lists.row(shard.shard, row as usize);
-                    let (indices, values) = (&lists.indices[range.clone()], &lists.values[range]);
+                let step = Lanes::<L, F, TAIL>::load(&steps[columns.clone()]);
+                for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut unit.weights) {
+                    let (indices, values) = lists.list(&unit.shards, row as usize);
                     for (&index, &value) in indices.iter().zip(values) {
-                        let at = (index as usize - *begin) * classes;
-                        let weights = &mut weights[at..at + classes];
-                        for k in 0..classes {
-                            weights[k] += steps[k] * value;
-                        }
+                        let at = (index - *begin) as usize * classes;
+                        let row = &mut weights[at + columns.start..at + columns.end];
+                        Lanes::load(row).plus(value, step).store(row);
                     }
                 }
             }
@@ -631,17 +654,45 @@ kernel!(Counted<'a, 'o; ;>(Asked<'a, 'o>) -> () = counted_logits);
 
 #[inline(always)]
 fn counted_logits(_: impl Cpu, (blocks, rows, weights, bias, out): Asked<'_, '_>) {
+    if let Weights::Dense(Values::Floats(weights)) = weights {
+        for columns in groups(bias.len()) {
+            by_width!(columns.len(), dense_logits(blocks, rows, weights, bias, &columns, out));
+        }
+        return;
+    }
     for (&row, out) in rows.iter().zip(out.chunks_exact_mut(bias.len())) {
         out.copy_from_slice(bias);
         let mut first = 0;
         for lists in blocks {
-            for range in (0..SHARDS).map(|s| lists.row(s, row as usize)) {
-                let pairs = lists.indices[range.clone()].iter().zip(&lists.values[range]);
-                for (&index, &value) in pairs {
-                    weights.add(first + index as usize, value, out);
-                }
+            let (indices, values) = lists.list(&(0..SHARDS), row as usize);
+            for (&index, &value) in indices.iter().zip(values) {
+                weights.add(first + index as usize, value, out);
             }
             first += lists.hashes.len();
+        }
+    }
+}
+
+#[inline(always)]
+fn dense_logits<const L: usize, const F: usize, const TAIL: bool>(
+    blocks: &[Lists],
+    rows: &[u32],
+    mut weights: &[f32],
+    bias: &[f32],
+    columns: &Range<usize>,
+    out: &mut [f32],
+) {
+    let classes = bias.len();
+    out.chunks_exact_mut(classes)
+        .for_each(|out| out[columns.clone()].copy_from_slice(&bias[columns.clone()]));
+    for lists in blocks {
+        let (own, others) = weights.split_at(lists.hashes.len() * classes);
+        let own = Rows { weights: own, begin: 0, width: classes, columns: columns.clone() };
+        weights = others;
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
+            let out = &mut out[columns.clone()];
+            let sums = Lanes::<L, F, TAIL>::load(out);
+            sums.plus_rows(lists.list(&(0..SHARDS), row as usize), &own).store(out);
         }
     }
 }

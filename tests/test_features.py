@@ -1,5 +1,6 @@
 """What text becomes: tokens, n-grams, hashes, values, from any container, to the bit."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -200,11 +201,11 @@ def h(token: str) -> int:
 def dense(block: Any, rows: int) -> list[dict[int, float]]:
     found, indptr, indices, values = block.lists
     all_rows: list[dict[int, float]] = [{} for _ in range(rows)]
-    for shard in range(8):
-        for row in range(rows):
-            at = shard * (rows + 1) + row
-            for i in range(indptr[at], indptr[at + 1]):
-                all_rows[row][int(found[indices[i]])] = float(values[i])
+    for row, shard in itertools.product(range(rows), range(8)):
+        at = 8 * row + shard
+        for i in range(indptr[at], indptr[at + 1]):
+            assert int(found[indices[i]]) >> 61 == shard
+            all_rows[row][int(found[indices[i]])] = float(values[i])
     return all_rows
 
 
@@ -233,7 +234,7 @@ def test_dropped_ngrams_count_in_the_norm_as_unknown_ones_do() -> None:
     values = _core.values(df, indptr, indices, counts, dropped, 3, 1)
     # Row 2: "a" with idf 1 + ln(4/4) beside "y" with idf 1 + ln(4/2).
     a = int(np.argmax(df))
-    last = [i for s in range(8) for i in range(indptr[s * 4 + 2], indptr[s * 4 + 3])]
+    last = range(indptr[16], indptr[24])
     assert [int(indices[i]) for i in last] == [a]
     assert values[last[0]] == pytest.approx(1 / math.hypot(1, 1 + math.log(2)))
 

@@ -65,8 +65,8 @@ def dense(blocks: list[Any], rows: int) -> np.ndarray:
     first = 0
     for block in blocks:
         _, indptr, indices, values = block.lists
-        for shard, row in itertools.product(range(8), range(rows)):
-            at = slice(*indptr[shard * (rows + 1) + row :][:2])
+        for row in range(rows):
+            at = slice(indptr[8 * row], indptr[8 * row + 8])
             x[row, first + indices[at].astype(int)] = values[at]
         first += len(block)
     return x

@@ -52,10 +52,9 @@ def dense(blocks: list[Any], rows: int) -> np.ndarray:
     first = 0
     for block in blocks:
         _, indptr, indices, values = block.lists
-        for shard in range(8):
-            for row in range(rows):
-                at = slice(*indptr[shard * (rows + 1) + row :][:2])
-                x[row, first + indices[at].astype(int)] = values[at]
+        for row in range(rows):
+            at = slice(indptr[8 * row], indptr[8 * row + 8])
+            x[row, first + indices[at].astype(int)] = values[at]
         first += len(block)
     return x
 

@@ -14,7 +14,8 @@ from scipy import stats
 
 import logitext as lt
 from logitext.drift import _evidence, _quantile, smirnov, tail
-from logitext.evidence import Evidence, HeldRows, cross_fitted
+from logitext.choosing import Folds
+from logitext.evidence import Evidence, HeldRows
 from logitext.features import as_texts, known_ngrams, recipe
 from logitext.modelfile import ModelFileError, save
 from logitext.novelty import Novelty
@@ -326,11 +327,11 @@ def test_novelty_of_what_cannot_be() -> None:
 def test_cross_fitting_uses_no_row_for_itself() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(200, 3)).astype(np.float32)
-    held = HeldRows(z, rng.integers(0, 3, 200).astype(np.uint32), np.ones((200, 2), np.float32))
-    before = cross_fitted(held, "temperature")
-    codes = held.codes.copy()
-    codes[7] = (codes[7] + 1) % 3
-    after = cross_fitted(HeldRows(z, codes, held.ngrams), "temperature")
+    codes, part = rng.integers(0, 3, 200), np.arange(200) % 5
+    before = Folds(z, codes, None, keep=True, part=part).calibrated("temperature")
+    changed = codes.copy()
+    changed[7] = (changed[7] + 1) % 3
+    after = Folds(z, changed, None, keep=True, part=part).calibrated("temperature")
     # Its fold begins at what all rows say, and ends within the tolerance of where it would have otherwise.
     moved = np.abs(after - before).max(axis=1)
     assert moved[7] < 1e-6 * np.abs(before).max()
@@ -341,7 +342,7 @@ def test_evidence_survives_its_state() -> None:
     rng = np.random.default_rng(1)
     z = rng.normal(size=(300, 4)).astype(np.float32)
     held = HeldRows(z, rng.integers(0, 4, 300).astype(np.uint32), rng.random((300, 2)).astype(np.float32))
-    found = Evidence.of(held, lt.Calibrator(method="identity").fit(z, held.codes), exact=True)
+    found = Evidence.of(held, z, exact=True)
     state, tables = found.to_state()
     again = Evidence.from_state(json.loads(json.dumps(state)), tables, 4)
     assert (again.sets.predict_set(z) == found.sets.predict_set(z)).all()

@@ -16,7 +16,7 @@ U64: TypeAlias = NDArray[np.uint64]
 Range: TypeAlias = tuple[int, int] | None
 Texts: TypeAlias = tuple[I64, U8]  # offsets (n + 1,), UTF-8 data
 Recipe: TypeAlias = tuple[str, Range, Range]  # tokens, word n-grams, character n-grams
-Lists: TypeAlias = tuple[U64, I64, U32, F32]  # hashes, indptr (8 * (n + 1),), indices, values
+Lists: TypeAlias = tuple[U64, I64, U32, F32]  # hashes, indptr (8 * n + 1,), indices, values
 Table: TypeAlias = tuple[str, U64, U32, U32]  # block, hashes, buckets, document_frequency
 I8: TypeAlias = NDArray[np.int8]
 # A matrix, or places, ids, values; bytes have exponents behind.

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitext.decisions import applied
 from logitext.logits import cross_entropy
-from logitext.scalings import MATRIX_CLASSES, fit_scaling
+from logitext.scalings import MATRIX_CLASSES, Scaling, fit_scaling
 
 if TYPE_CHECKING:
     # Not when running: numpy.typing takes 20 ms to import.
@@ -55,27 +55,32 @@ def deal(y: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class Folds:
-    """Calibrates each part of the rows by maps fitted on the others, none of them from scratch."""
+    """Calibrates each part of the rows by maps fitted on the others, none of them from scratch, each once."""
 
     def __init__(
         self,
         z: Floats,
         y: NDArray[np.int64],
         weights: NDArray[np.float64] | None,
-        part: NDArray[np.int64],
         *,
         keep: bool,
+        part: NDArray[np.int64] | None = None,
     ) -> None:
         self.z, self.y, self.keep = z, y, keep
         self.weights = np.ones(len(y)) if weights is None else weights
-        self.part = part
+        self.part = deal(y) if part is None else part
         self.temperatures: dict[int, float] = {}
+        self.whole: dict[str, Scaling] = {}
+        self.known: dict[str, NDArray[np.float64]] = {}
 
     def calibrated(self, method: str) -> NDArray[np.float64]:
         """Return calibrated logits of each row by a map fitted on the other parts, shape of `z`."""
-        found = np.empty(self.z.shape)
+        if method in self.known:
+            return self.known[method]
+        found = self.known[method] = np.empty(self.z.shape)
         # The map of all rows is near that of four fifths of them, and so is where those begin.
         whole = fit_scaling(method, self.z, self.y, self.weights, tolerance=ROUGHLY)
+        self.whole[method] = whole
         for fold in range(FOLDS):
             held, rest = self.part == fold, self.part != fold
             if held.any():
@@ -92,10 +97,12 @@ class Folds:
         return found
 
 
-def choose(
-    z: Floats, y: NDArray[np.int64], weights: NDArray[np.float64] | None, *, keep: bool
-) -> tuple[str, dict[str, float]]:
+def choose(folds: Folds) -> tuple[str, dict[str, float]]:
     """Go from simpler to richer methods; a richer one is taken where its cross-fitted loss is lower for sure.
+
+    Parameters
+    ----------
+    folds : Folds
 
     Returns
     -------
@@ -103,10 +110,7 @@ def choose(
     comparison : dict of str to float
         Cross-fitted log loss of each method, the identity's first.
     """
-    apart = max(1, z.size // CHOOSING)
-    z, y, some = z[::apart], y[::apart], None if weights is None else weights[::apart]
-    folds = Folds(z, y, some, deal(y), keep=keep)
-    rows = folds.weights
+    z, y, rows = folds.z, folds.y, folds.weights
     chosen, best = "identity", cross_entropy(z, y, reduction="none")
     comparison = {chosen: float(np.average(best, weights=rows))}
     for method, sure in candidates(*z.shape):

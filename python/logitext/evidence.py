@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitext.calibrators import Calibrator
-from logitext.choosing import FOLDS, Folds
 from logitext.conformal import ConformalSets
 from logitext.novelty import Novelty
 from logitext.selective import Selective
@@ -53,17 +51,18 @@ class Evidence:
     """Whether the weights have changed since."""
 
     @classmethod
-    def of(cls, held: HeldRows, calibrator: Calibrator, *, exact: bool, most: int = MOST) -> Evidence:
+    def of(cls, held: HeldRows, calm: F32, *, exact: bool, most: int = MOST) -> Evidence:
         """Make the tables of held-out rows.
 
         Parameters
         ----------
         held : HeldRows
             At least one.
-        calibrator : Calibrator
+        calm : float32 array, shape (n, n_classes)
+            Their logits calibrated by other rows: those of each fifth by the others, where these rows are
+            all there are, which comes near to what the calibration will do to new rows.
         exact : bool
-            Whether it was fitted on other rows. If it was on these, each fifth of them is calibrated by
-            the others in the same way, which comes near to what it will do to new rows.
+            Whether nothing was fitted on any of these rows.
         most : int
             Of more rows so many are taken, evenly chosen.
 
@@ -72,8 +71,8 @@ class Evidence:
         Evidence
         """
         if len(held.codes) > most:
-            held = held.take(np.linspace(0, len(held.codes) - 1, most).astype(np.intp))
-        calm = calibrator.transform(held.logits) if exact else cross_fitted(held, calibrator.method_)
+            some = np.linspace(0, len(held.codes) - 1, most).astype(np.intp)
+            held, calm = held.take(some), calm[some]
         sets = ConformalSets().fit(calm, held.codes)
         novelty = Novelty().fit(held.logits, held.ngrams)
         return cls(sets, Selective().fit(calm, held.codes), novelty, exact)
@@ -116,12 +115,3 @@ class Evidence:
             bool(state["exact"]),
             bool(state["stale"]),
         )
-
-
-def cross_fitted(held: HeldRows, method: str) -> F32:
-    """Return calibrated logits, each fifth of the rows by a calibration fitted on the others."""
-    if len(held.codes) < 2 * FOLDS or method == "identity":
-        return held.logits
-    part = np.arange(len(held.codes)) % FOLDS
-    folds = Folds(held.logits, held.codes.astype(np.int64), None, part, keep=True)
-    return folds.calibrated(method).astype(np.float32)

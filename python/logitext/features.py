@@ -280,7 +280,7 @@ def buffers(texts: pa.LargeStringArray) -> _core.Texts:
 class Block:
     """The counted n-grams of one block ("words" or "chars") of some texts.
 
-    The lists of occurrences are dealt to 8 shards by hash: see ``rust/count.rs``.
+    The list of occurrences of a text is in the order of 8 shards of hashes: see ``rust/count.rs``.
     """
 
     name: str
@@ -421,13 +421,11 @@ def known_ngrams(
     )
     found = np.zeros((len(texts), 2))
     found[:, 1] = unknown
-    for begins in indptr.reshape(SHARDS, -1):
-        own = slice(begins[0], begins[-1])
-        row = np.repeat(np.arange(len(texts)), np.diff(begins))
-        amount = (1 + np.log(counts[own])) ** 2
-        known = document_frequency[indices[own]] > above
-        for at, which in enumerate((known, ~known)):
-            found[:, at] += np.bincount(row, amount * which, len(texts))
+    row = np.repeat(np.arange(len(texts)), np.diff(indptr[::SHARDS]))
+    amount = (1 + np.log(counts)) ** 2
+    known = document_frequency[indices] > above
+    for at, which in enumerate((known, ~known)):
+        found[:, at] += np.bincount(row, amount * which, len(texts))
     return found.astype(np.float32)
 
 
@@ -436,16 +434,8 @@ SHARDS = 8
 
 
 def _joined(first: _core.Lists, second: _core.Lists) -> _core.Lists:
-    """The lists of some texts and of others after them: shard by shard."""
+    """The lists of some texts and of others after them."""
     hashes, *_ = first
-    begins = [lists[1].reshape(SHARDS, -1) for lists in (first, second)]
-    shards = [
-        (lists, slice(int(begin[s, 0]), int(begin[s, -1])))
-        for s in range(SHARDS)
-        for lists, begin in zip((first, second), begins, strict=True)
-    ]
-    indices, values = (np.concatenate([lists[i][at] for lists, at in shards]) for i in (2, 3))
-    lengths = np.concatenate([np.diff(begin, axis=1) for begin in begins], axis=1)
-    ends = np.cumsum(lengths).reshape(SHARDS, -1)
-    indptr = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
-    return (hashes, indptr.reshape(-1), indices, values)
+    begins = np.concatenate([first[1], first[1][-1] + second[1][1:]])
+    indices, values = (np.concatenate([first[at], second[at]]) for at in (2, 3))
+    return (hashes, begins, indices, values)

@@ -156,9 +156,9 @@ def judged(model: M, held: HeldRows, *, calibrate: bool = True) -> M:
         Of the same kind.
     """
     arrays, header = dict(model.arrays), dict(model.header)
-    calibrator = None if calibrate else model.calibrator
     if calibrate:
-        calibrator = Calibrator().fit(held.logits, held.codes)
+        calibrator = Calibrator()
+        calm = calibrator.cross_fit_transform(held.logits, held.codes)
         state, fitted = calibrator.to_state()
         header["calibration"] = {name: state[name] for name in CALIBRATOR if name in state}
         for name, key in CALIBRATION.items():
@@ -169,10 +169,10 @@ def judged(model: M, held: HeldRows, *, calibrate: bool = True) -> M:
         if training.get("held_out") and len(held.codes) == training["held_out"]["rows"]:
             loss = log_loss(calibrator.transform(held.logits), held.codes)
             header["training"] = {**training, "held_out": {**training["held_out"], "log_loss": loss}}
-    elif calibrator is None:
-        calibrator = Calibrator(method="identity").fit(held.logits, held.codes)
+    else:
+        calm = held.logits if model.calibrator is None else model.calibrator.transform(held.logits)
     most = OF_SMALL if "compressed" in header["training"] else MOST
-    header["evidence"], tables = Evidence.of(held, calibrator, exact=not calibrate, most=most).to_state()
+    header["evidence"], tables = Evidence.of(held, calm, exact=not calibrate, most=most).to_state()
     arrays |= tables
     return replace(model, arrays=arrays, header={**header, "format_version": format_version(arrays)})
 

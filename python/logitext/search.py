@@ -246,25 +246,25 @@ class Search:
         held_out = self.tried[plan]
         return math.inf if held_out is None else held_out.log_loss
 
-    def _hold_out(self, plan: Plan, folds: range | None = None) -> HeldOut:
+    def _hold_out(self, plan: Plan, folds: range | None = None, *, curve: bool = True) -> HeldOut:
         logits: list[F32] = []
         rows: list[U32] = []
-        curve: list[float] = []
-        # The curve of a plan that may be chosen is worth keeping.
-        all_passes = plan.epochs == usual_plan(self.workshop.settings).epochs
+        losses: list[float] = []
+        # The curve of a plan that may be chosen is worth keeping, and takes one fold.
+        curve &= plan.epochs == usual_plan(self.workshop.settings).epochs
         for fold in self.folds if folds is None else folds:
             held = np.flatnonzero(self.part == fold).astype(np.uint32)
             rest = np.flatnonzero(self.part != fold).astype(np.uint32)
             if len(held) and len(rest):
                 watched = Watch(until=self.until)
-                if all_passes and not rows:
+                if curve and not rows:
                     watched = watch(self.workshop.examples, held, until=self.until)
                 trained = self.workshop.train(plan, rest, "choosing", watched)
                 if watched.rows is not None:
-                    curve = [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
+                    losses = [epoch.held_out_loss or 0.0 for epoch in trained.epochs]
                 logits.append(self.workshop.logits(trained, held))
                 rows.append(held)
-        return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits), curve=curve)
+        return HeldOut(self.workshop.examples, np.concatenate(rows), np.concatenate(logits), curve=losses)
 
     def held_out(self, plan: Plan) -> HeldOut | None:
         """What a plan gave on held-out rows; the best there is, if there was no time for it."""
@@ -286,7 +286,7 @@ class Search:
         if not self.spare or not self.workshop.settings.calibrate:
             return found
         try:
-            more = self._hold_out(plan, self.spare)
+            more = self._hold_out(plan, self.spare, curve=False)
         except (DivergedError, OutOfTimeError):
             return found
         rows = np.concatenate([found.rows, more.rows])
