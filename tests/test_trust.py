@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 import logitext as lt
-from logitext.drift import _evidence, _quantile, smirnov, tail
 from logitext.choosing import Folds
+from logitext.drift import _evidence, _quantile, smirnov, tail
 from logitext.evidence import Evidence, HeldRows
 from logitext.features import as_texts, known_ngrams, recipe
 from logitext.modelfile import ModelFileError, save
