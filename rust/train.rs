@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::binary::sigmoid_in_place;
-use crate::count::SHARDS;
+use crate::count::{SHARDS, cut};
 use crate::lanes::{Lanes, List, Rows, groups};
 use crate::logits::{BLOCK, softmax_in_place};
 use crate::real;
@@ -274,14 +274,13 @@ fn largest(row: &[f32]) -> f32 {
     lanes.iter().copied().fold(0.0, f32::max)
 }
 
-/// Some neighbouring shards, whose weights one thread owns: of each block its first feature, and their rows.
-struct Unit<'w> {
-    unit: usize,
-    shards: Range<usize>,
+/// What a thread owns: some neighbouring units, and of each block their first feature and their rows.
+struct Own<'w> {
+    units: Range<usize>,
     weights: Vec<(u32, &'w mut [f32])>,
 }
 
-impl Unit<'_> {
+impl Own<'_> {
     fn multiply(&mut self, factor: f32) {
         self.weights.iter_mut().flat_map(|(_, run)| run.iter_mut()).for_each(|w| *w *= factor);
     }
@@ -326,23 +325,25 @@ pub fn train(
 ) -> Progress {
     let units = units(examples);
     let threads = threads.clamp(1, units);
-    let mut owners: Vec<Vec<Unit>> = (0..threads).map(|_| Vec::new()).collect();
-    deal(examples, weights, units, &mut owners);
+    let owners = deal(examples, weights, units, threads);
     let Schedule { batch, .. } = schedule;
     let exchange = Exchange {
-        shares: (0..units).map(|_| RwLock::new(vec![0.0; batch * examples.classes])).collect(),
+        shares: owners
+            .iter()
+            .map(|own| RwLock::new(vec![0.0; batch * own.units.len() * examples.classes]))
+            .collect(),
         steps: std::array::from_fn(|_| RwLock::new(Steps::default())),
         barrier: SpinBarrier::new(threads),
         stop: AtomicBool::new(false),
         done: AtomicUsize::new(0),
     };
     let until = Instant::now() + budget;
-    let job = |thread: usize, own: Vec<Unit>, bias: Option<&mut [f32]>| {
-        let worker = Worker { examples, order, schedule, exchange: &exchange, threads, thread, until };
+    let job = |thread: usize, own: Own, bias: Option<&mut [f32]>| {
+        let worker = Worker { examples, order, schedule, exchange: &exchange, units, threads, thread, until };
         dispatch(level, Run((&worker, own, bias, scale)))
     };
     let mut own = owners.into_iter();
-    let first = own.next().unwrap_or_default();
+    let first = own.next().unwrap_or(Own { units: 0..0, weights: Vec::new() });
     std::thread::scope(|scope| {
         for (i, own) in own.enumerate() {
             let job = &job;
@@ -352,37 +353,33 @@ pub fn train(
     })
 }
 
-/// Occurrences of a row that a unit should have on average.
-const WORTH: usize = 32;
+/// What a unit should have of a row, in occurrences times classes (and a few more: what each costs at any rate).
+const WORTH: usize = 1024;
 
-/// How many units the shards are put together to: rows of few occurrences are not worth many.
-/// By the data alone, since sums follow the units.
+/// How many units the shards are put together to. Each is a sum of its own and a loop of its own, and bounds the
+/// useful threads: short rows are worth few. By the data alone, since sums follow the units.
 fn units(examples: &Examples) -> usize {
     let occurrences: usize = examples.blocks.iter().map(|lists| lists.indices.len()).sum();
     let rows = examples.blocks.first().map_or(0, Lists::rows).max(1);
-    let wanted = (occurrences / rows / WORTH).clamp(2, SHARDS);
+    let wanted = (occurrences / rows * (examples.classes + 8) / WORTH).clamp(2, SHARDS);
     1 << wanted.ilog2()
 }
 
-/// Cut the weights into units and deal those to the threads.
-fn deal<'w>(examples: &Examples, weights: &'w mut [f32], units: usize, owners: &mut [Vec<Unit<'w>>]) {
-    let (threads, each) = (owners.len(), SHARDS / units);
-    let shards = |unit| unit * each..(unit + 1) * each;
-    let mut all: Vec<Unit> =
-        (0..units).map(|unit| Unit { unit, shards: shards(unit), weights: Vec::new() }).collect();
+/// Cut units and their weights into parts for so many threads.
+fn deal<'w>(examples: &Examples, weights: &'w mut [f32], units: usize, threads: usize) -> Vec<Own<'w>> {
+    let part = |thread| thread * units / threads;
+    let own = |thread| Own { units: part(thread)..part(thread + 1), weights: Vec::new() };
+    let mut all: Vec<Own> = (0..threads).map(own).collect();
     let mut rest = weights;
     for lists in examples.blocks {
-        let begins = lists.shard_begins();
-        for unit in &mut all {
-            let (begin, end) = (begins[unit.shards.start], begins[unit.shards.end]);
-            let own;
-            (own, rest) = rest.split_at_mut((end - begin) * examples.classes);
-            unit.weights.push((begin as u32, own));
+        let begins = lists.shard_begins().map(|begin| begin as u32);
+        let begin = |unit| begins[unit * (SHARDS / units)];
+        for own in &mut all {
+            let (first, end) = (begin(own.units.start), begin(own.units.end));
+            own.weights.push((first, cut(&mut rest, (end - first) as usize * examples.classes)));
         }
     }
-    for unit in all {
-        owners[unit.unit % threads].push(unit);
-    }
+    all
 }
 
 struct Worker<'e> {
@@ -390,13 +387,14 @@ struct Worker<'e> {
     order: &'e [u32],
     schedule: Schedule,
     exchange: &'e Exchange,
+    units: usize,
     threads: usize,
     thread: usize,
     until: Instant,
 }
 
-/// One thread's part: which it is, the shards and perhaps the bias it owns, the factor on all weights.
-type Part<'w, 'e, 'o> = (&'w Worker<'e>, Vec<Unit<'o>>, Option<&'o mut [f32]>, f64);
+/// One thread's part: which it is, the weights and perhaps the bias it owns, the factor on all weights.
+type Part<'w, 'e, 'o> = (&'w Worker<'e>, Own<'o>, Option<&'o mut [f32]>, f64);
 
 kernel!(Run<'w, 'e, 'o; ;>(Part<'w, 'e, 'o>) -> Progress = Worker::run);
 
@@ -417,16 +415,14 @@ impl<'e> Worker<'e> {
             if due < SMALL {
                 scale = 1.0;
             }
-            for unit in &mut own {
-                worker.apply(unit, before);
-                if due < SMALL {
-                    unit.multiply(due as f32);
-                }
-                worker.share(unit, rows, scale as f32);
+            worker.apply(&mut own, before);
+            if due < SMALL {
+                own.multiply(due as f32);
             }
+            worker.share(&own, rows, scale as f32);
             if let Some(bias) = bias.as_deref_mut() {
                 worker.apply_bias(bias, before, due as f32);
-                worker.add_bias(bias, rows.len());
+                worker.add_bias(bias, &own, rows.len());
             }
             if !worker.exchange.barrier.wait() {
                 break;
@@ -456,56 +452,65 @@ impl<'e> Worker<'e> {
                 break;
             }
         }
-        for unit in &mut own {
-            worker.apply(unit, before);
-        }
+        worker.apply(&mut own, before);
         if let Some(bias) = bias {
             worker.apply_bias(bias, before, scale as f32);
         }
         Progress { done: worker.exchange.done.load(Ordering::Relaxed), scale, finite, signs }
     }
 
-    /// This unit's share of the logits of `rows`.
+    /// The shards of some units.
     #[inline(always)]
-    fn share(&self, unit: &Unit, rows: &[u32], scale: f32) {
-        let Ok(mut shares) = self.exchange.shares[unit.unit].write() else { return };
+    fn shards(&self, units: Range<usize>) -> Range<usize> {
+        let each = SHARDS / self.units;
+        units.start * each..units.end * each
+    }
+
+    /// What the units of this thread add to the logits of `rows`, unit by unit.
+    #[inline(always)]
+    fn share(&self, own: &Own, rows: &[u32], scale: f32) {
+        let Ok(mut shares) = self.exchange.shares[self.thread].write() else { return };
         for columns in groups(self.examples.classes) {
             let shares = &mut *shares;
-            by_width!(columns.len(), self.share_columns(unit, rows, scale, &columns, shares));
+            by_width!(columns.len(), self.share_columns(own, rows, scale, &columns, shares));
         }
     }
 
     #[inline(always)]
     fn share_columns<const L: usize, const F: usize, const TAIL: bool>(
         &self,
-        unit: &Unit,
+        own: &Own,
         rows: &[u32],
         scale: f32,
         columns: &Range<usize>,
         shares: &mut [f32],
     ) {
         let classes = self.examples.classes;
-        for (i, (&row, shares)) in rows.iter().zip(shares.chunks_exact_mut(classes)).enumerate() {
-            self.fetch_ahead(unit, rows, i);
-            let mut sums = Lanes::<L, F, TAIL>::ZERO;
-            for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&unit.weights) {
-                let rows = Rows { weights, begin: *begin, width: classes, columns: columns.clone() };
-                sums = sums.plus_rows(lists.list(&unit.shards, row as usize), &rows);
+        let mut shares = shares.chunks_exact_mut(classes);
+        for (i, &row) in rows.iter().enumerate() {
+            self.fetch_ahead(own, rows, i);
+            for (unit, shares) in own.units.clone().zip(&mut shares) {
+                let mut sums = Lanes::<L, F, TAIL>::ZERO;
+                for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&own.weights) {
+                    let rows = Rows { weights, begin: *begin, width: classes, columns: columns.clone() };
+                    sums = sums.plus_rows(lists.list(&self.shards(unit..unit + 1), row as usize), &rows);
+                }
+                sums.times(scale).store(&mut shares[columns.clone()]);
             }
-            sums.times(scale).store(&mut shares[columns.clone()]);
         }
     }
 
     /// Rows come in random order: ask for where a later one's lists begin, and for the lists of the next.
     #[inline(always)]
-    fn fetch_ahead(&self, unit: &Unit, rows: &[u32], at: usize) {
+    fn fetch_ahead(&self, own: &Own, rows: &[u32], at: usize) {
+        let shard = self.shards(own.units.clone()).start;
         for lists in self.examples.blocks {
             if let Some(&row) = rows.get(at + 6) {
-                prefetch(lists.indptr, row as usize * SHARDS + unit.shards.start);
+                prefetch(lists.indptr, row as usize * SHARDS + shard);
             }
             if let Some(&row) = rows.get(at + 2) {
-                let begin = lists.indptr[row as usize * SHARDS + unit.shards.start] as usize;
-                for line in 0..2 {
+                let begin = lists.indptr[row as usize * SHARDS + shard] as usize;
+                for line in 0..3 {
                     prefetch(lists.indices, begin + 16 * line);
                     prefetch(lists.values, begin + 16 * line);
                 }
@@ -513,30 +518,30 @@ impl<'e> Worker<'e> {
         }
     }
 
-    /// Apply the steps of the batch before to this unit's weights, in row order.
+    /// Apply the steps of the batch before to what this thread owns, in row order.
     #[inline(always)]
-    fn apply(&self, unit: &mut Unit, rows: &[u32]) {
+    fn apply(&self, own: &mut Own, rows: &[u32]) {
         for columns in groups(self.examples.classes) {
-            by_width!(columns.len(), self.apply_columns(unit, rows, &columns));
+            by_width!(columns.len(), self.apply_columns(own, rows, &columns));
         }
     }
 
     #[inline(always)]
     fn apply_columns<const L: usize, const F: usize, const TAIL: bool>(
         &self,
-        unit: &mut Unit,
+        own: &mut Own,
         rows: &[u32],
         columns: &Range<usize>,
     ) {
-        let classes = self.examples.classes;
+        let (classes, shards) = (self.examples.classes, self.shards(own.units.clone()));
         for (piece, rows) in pieces(rows).enumerate() {
             let Ok(piece) = self.exchange.steps[piece].read() else { return };
             let steps = piece.steps.chunks_exact(classes);
             for ((&row, steps), _) in rows.iter().zip(steps).zip(&piece.taught).filter(|(_, taught)| **taught)
             {
                 let step = Lanes::<L, F, TAIL>::load(&steps[columns.clone()]);
-                for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut unit.weights) {
-                    let (indices, values) = lists.list(&unit.shards, row as usize);
+                for (lists, (begin, weights)) in self.examples.blocks.iter().zip(&mut own.weights) {
+                    let (indices, values) = lists.list(&shards, row as usize);
                     for (&index, &value) in indices.iter().zip(values) {
                         let at = (index - *begin) as usize * classes;
                         let row = &mut weights[at + columns.start..at + columns.end];
@@ -556,10 +561,10 @@ impl<'e> Worker<'e> {
         }
     }
 
-    /// The bias joins the first shard's shares: its owner is thread 0, too.
-    fn add_bias(&self, bias: &[f32], rows: usize) {
+    /// The bias joins what the first unit adds: its owner is thread 0, too.
+    fn add_bias(&self, bias: &[f32], own: &Own, rows: usize) {
         let Ok(mut shares) = self.exchange.shares[0].write() else { return };
-        for sums in shares.chunks_exact_mut(bias.len()).take(rows) {
+        for sums in shares.chunks_exact_mut(bias.len()).step_by(own.units.len()).take(rows) {
             sums.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum += bias);
         }
     }
@@ -577,9 +582,16 @@ impl<'e> Worker<'e> {
         steps.clear();
         steps.resize(rows_here.len() * classes, 0.0);
         *signs = Signs::default();
+        // Thread by thread is unit by unit: the sum is the same for any number of threads.
         for shares in self.exchange.shares.iter().filter_map(|shares| shares.read().ok()) {
-            let shares = &shares[first * classes..][..steps.len()];
-            steps.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += share);
+            let width = shares.len() / self.schedule.batch;
+            for (sums, shares) in
+                steps.chunks_exact_mut(classes).zip(shares[first * width..].chunks_exact(width))
+            {
+                for share in shares.chunks_exact(classes) {
+                    sums.iter_mut().zip(share).for_each(|(sum, &share)| *sum += share);
+                }
+            }
         }
         let factor = Factor { rate, scale };
         for ((&row, z), taught) in rows_here.iter().zip(steps.chunks_exact_mut(classes)).zip(taught) {
