@@ -96,7 +96,7 @@ impl<const L: usize, const F: usize, const TAIL: bool> Lanes<L, F, TAIL> {
         Self { runs: self.runs.map(|run| run.map(|x| x * factor)), tail: self.tail.map(|x| x * factor) }
     }
 
-    /// + Σ value · row, over the rows that the indices name. Two sums run side by side:
+    /// self + Σ value · row, over the rows that the indices name. Two sums run side by side:
     /// one would wait for each addition.
     #[inline(always)]
     #[must_use]

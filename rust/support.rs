@@ -4,10 +4,12 @@
 //! classes has a *full* row instead, one weight a class: what speaks against a
 //! class is in those. So the weights are bounded by the data, not by features × classes.
 
+use std::ops::Range;
+
 use crate::count::SHARDS;
 use crate::lanes::List;
 use crate::threads::share;
-use crate::train::Lists;
+use crate::train::{self, Lists};
 
 /// Class of each weight of the rows that are not full.
 #[derive(Clone, Copy)]
@@ -283,18 +285,21 @@ pub struct Support {
     pub places: Vec<u32>,
     /// Classes of the rows that are not full.
     pub ids: Vec<u32>,
-    /// First feature of each shard of each block, and the end.
+    /// First feature of each unit, some shards of one block, and the end.
     pub begins: Vec<u32>,
     /// Of each text, its n-grams with full rows, numbered among those.
     pub full: Lots,
-    /// Of each shard of each block, of each text, its other n-grams.
+    /// Of each unit, of each text, its other n-grams.
     pub kept: Lots,
 }
 
-/// Features of one shard of one block.
+/// Classes of a row that is not full, about.
+const FEW: usize = 8;
+
+/// Features of some neighbouring shards of one block.
 struct Unit<'a> {
     lists: Lists<'a>,
-    shard: usize,
+    shards: Range<usize>,
     /// First in its block, and in all.
     begin: usize,
     first: usize,
@@ -305,9 +310,12 @@ fn units<'a>(blocks: &[Lists<'a>]) -> Vec<Unit<'a>> {
     let (mut all, mut first) = (Vec::new(), 0);
     for &lists in blocks {
         let begins = lists.shard_begins();
-        for shard in 0..SHARDS {
-            let features = begins[shard + 1] - begins[shard];
-            all.push(Unit { lists, shard, begin: begins[shard], first: first + begins[shard], features });
+        // An n-gram's own classes are few, whatever the number of classes.
+        let each = SHARDS / train::units(&[lists], FEW);
+        for start in (0..SHARDS).step_by(each) {
+            let (begin, end) = (begins[start], begins[start + each]);
+            let shards = start..start + each;
+            all.push(Unit { lists, shards, begin, first: first + begin, features: end - begin });
         }
         first += lists.hashes.len();
     }
@@ -316,7 +324,7 @@ fn units<'a>(blocks: &[Lists<'a>]) -> Vec<Unit<'a>> {
 
 impl Unit<'_> {
     fn list_of(&self, row: usize) -> List<'_> {
-        self.lists.list(&(self.shard..self.shard + 1), row)
+        self.lists.list(&self.shards, row)
     }
 
     /// How many classes each feature was seen with, and which, of those seen with fewer than `full_from`.

@@ -323,7 +323,7 @@ pub fn train(
     threads: usize,
     budget: Duration,
 ) -> Progress {
-    let units = units(examples);
+    let units = units(examples.blocks, examples.classes);
     let threads = threads.clamp(1, units);
     let owners = deal(examples, weights, units, threads);
     let Schedule { batch, .. } = schedule;
@@ -358,10 +358,10 @@ const WORTH: usize = 1024;
 
 /// How many units the shards are put together to. Each is a sum of its own and a loop of its own, and bounds the
 /// useful threads: short rows are worth few. By the data alone, since sums follow the units.
-fn units(examples: &Examples) -> usize {
-    let occurrences: usize = examples.blocks.iter().map(|lists| lists.indices.len()).sum();
-    let rows = examples.blocks.first().map_or(0, Lists::rows).max(1);
-    let wanted = (occurrences / rows * (examples.classes + 8) / WORTH).clamp(2, SHARDS);
+pub(crate) fn units(blocks: &[Lists], classes: usize) -> usize {
+    let occurrences: usize = blocks.iter().map(|lists| lists.indices.len()).sum();
+    let rows = blocks.first().map_or(0, Lists::rows).max(1);
+    let wanted = (occurrences / rows * (classes + 8) / WORTH).clamp(2, SHARDS);
     1 << wanted.ilog2()
 }
 

@@ -150,6 +150,50 @@ def test_gradients_by_finite_differences(method: str, classes: int) -> None:
         assert pulled[index] == pytest.approx(slope, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("method", "classes"), [("affine", 2), ("quadratic", 2), ("vector", 4), ("matrix", 4)]
+)
+def test_the_curvature_of_each_class_is_what_the_gradient_changes_by(method: str, classes: int) -> None:
+    rng = np.random.default_rng(3)
+    x = lt.log_softmax(2 * rng.normal(size=(40, classes)))
+    y = rng.integers(0, classes, 40)
+    map_ = form(method, classes, 3.0)
+    f = map_.features(x)
+
+    def gradient(at: np.ndarray) -> np.ndarray:
+        terms: Any = {"reduction": "sum", "return_grad": True}
+        return map_.pull(f, lt.cross_entropy(x + map_.move(f, at), y, **terms)[1])
+
+    p = lt.softmax(x)
+    blocks = map_.curvature(f, p * (1 - p))
+    start = np.zeros(map_.ridge.shape)
+    for k, block in enumerate(blocks):
+        for j in range(len(start)):
+            moved = start.copy()
+            moved.reshape(len(start), -1)[j, k] = 1e-5
+            bend = ((gradient(moved) - gradient(start)) / 1e-5).reshape(len(start), -1)[:, k]
+            np.testing.assert_allclose(bend, block[j], rtol=1e-3, atol=1e-3)
+
+
+def test_cross_fitting_judges_no_row_by_itself() -> None:
+    rng = np.random.default_rng(5)
+    z = 3 * rng.normal(size=(1500, 3)).astype(np.float32)
+    y = np.array([rng.choice(3, p=p) for p in lt.softmax(z.astype(np.float64) / 3)])
+    calibrator = lt.Calibrator()
+    calm = calibrator.cross_fit_transform(z, y)
+    alone = lt.Calibrator().fit(z, y)
+    assert (calibrator.transform(z) == alone.transform(z)).all()
+    assert calm.dtype == np.float32
+    assert (calm.argmax(axis=1) == z.argmax(axis=1)).all()
+    loss = lt.evaluate(calm, y).log_loss
+    assert loss == pytest.approx(alone.comparison_[alone.method_], rel=1e-6)
+    assert lt.evaluate(alone.transform(z), y).log_loss < loss < lt.evaluate(z, y).log_loss
+    few = lt.Calibrator(method="temperature").cross_fit_transform(z[:9], y[:9])
+    assert (few == lt.Calibrator(method="temperature").fit(z[:9], y[:9]).transform(z[:9])).all()
+    same = lt.Calibrator(method="identity").cross_fit_transform(z, y)
+    assert (same == z).all()
+
+
 def test_descent_finds_the_bottom_of_a_narrow_valley() -> None:
     rng = np.random.default_rng(0)
     turned = np.linalg.qr(rng.normal(size=(20, 20)))[0]
@@ -163,7 +207,8 @@ def test_descent_finds_the_bottom_of_a_narrow_valley() -> None:
         pull = hessian @ (at - bottom)
         return float((at - bottom) @ pull) / 2, pull
 
-    found = minimise(valley, np.zeros(20), hessian.diagonal(), tolerance=1e-16, most=1000)
+    first = lambda g: g / hessian.diagonal()  # noqa: E731
+    found = minimise(valley, np.zeros(20), first, tolerance=1e-16, most=1000)
     np.testing.assert_allclose(found, bottom, atol=1e-6)
     assert calls < 300
 

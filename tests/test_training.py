@@ -127,7 +127,7 @@ def test_weights_of_rows_and_l2_by_hand() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("l2", [0.0, 1e-3])
-@pytest.mark.parametrize("classes", [2, 3, 4, 5, 20])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 8, 13, 20, 40])
 @pytest.mark.parametrize("target", ["hard", "smoothed", "shares", "z-loss"])
 def test_the_trainer_agrees_with_the_naive_one(target: str, classes: int, l2: float, weighted: bool) -> None:
     ex = random_examples(101, classes, seed=classes, weighted=weighted)
@@ -181,11 +181,32 @@ def test_a_strong_penalty_neither_underflows_nor_diverges() -> None:
     assert trained.losses == pytest.approx(losses, rel=1e-3)
 
 
+def long_examples(rows: int, classes: int, words: int) -> Any:
+    """Texts of so many words and more."""
+    rng = np.random.default_rng(words)
+    some = random_examples(rows, classes, seed=9)
+    more = [" ".join(f"v{n}" for n in rng.integers(3 * words, size=words)) for _ in range(rows)]
+    texts = [f"{text} {rest}" for text, rest in zip(some.texts.to_pylist(), more, strict=True)]
+    return examples(texts, some.codes.tolist())
+
+
+@pytest.mark.parametrize(("classes", "words"), [(2, 60), (5, 200), (30, 300)], ids=["2", "4", "8 units"])
+def test_rows_of_any_length_agree_with_the_naive_trainer(classes: int, words: int) -> None:
+    ex = long_examples(70, classes, words)
+    workshop = Workshop(ex, Settings(**WORDS, threads=3), quiet)
+    trained = workshop.train(Plan(None, 0.5, 2, 0.1), np.arange(70, dtype=np.uint32), "")
+    how: dict[str, Any] = {"learning_rate": 0.5, "batch": workshop.batch, "smoothing": 0.1}
+    orders = [_core.shuffle(70, epoch) for epoch in range(2)]
+    weights, bias, _ = reference.sgd(dense(trained.blocks, 70), ex.codes, classes, orders, **how)
+    np.testing.assert_allclose(trained.weights, weights, atol=1e-5)
+    np.testing.assert_allclose(trained.bias, bias, atol=1e-6)
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("l2", [0.0, 0.05])
-@pytest.mark.parametrize("classes", [2, 5])
-def test_the_same_bits_for_any_number_of_threads_and_any_slices(classes: int, l2: float) -> None:
-    workshop = Workshop(random_examples(700, classes, seed=9), Settings(**WORDS), quiet)
+@pytest.mark.parametrize(("classes", "words"), [(2, 0), (5, 0), (5, 200), (30, 300)])
+def test_the_same_bits_for_any_number_of_threads_and_any_slices(classes: int, words: int, l2: float) -> None:
+    workshop = Workshop(long_examples(700, classes, words), Settings(**WORDS), quiet)
     shape = (sum(map(len, workshop.blocks(None))), classes)
     order = _core.shuffle(700, 7)
     runs = []

@@ -26,7 +26,7 @@ ROUNDING = 1e-13
 def minimise(
     function: Callable[[F64], tuple[float, F64]],
     start: F64,
-    curvature: F64,
+    inverse: Callable[[F64], F64],
     *,
     tolerance: float,
     most: int = 200,
@@ -38,8 +38,8 @@ def minimise(
     function : callable
         Array → value and gradient.
     start : float64 array, any shape
-    curvature : float64 array, shape of start
-        About the second derivative by each element, above 0: the scale of the first steps.
+    inverse : callable
+        Array → about the inverse of the Hessian, symmetric and positive definite, times it: the first steps.
     tolerance : float
         It ends where a step promises to lower the value by less.
     most : int, default 200
@@ -65,14 +65,14 @@ def minimise(
     >>> import numpy as np
     >>> from logitext.descent import minimise
     >>> bowl = lambda w: (float(((w - 3) ** 4 + (w - 3) ** 2).sum()), 4 * (w - 3) ** 3 + 2 * (w - 3))
-    >>> minimise(bowl, np.zeros(2), np.full(2, 2.0), tolerance=1e-12).round(5).tolist()
+    >>> minimise(bowl, np.zeros(2), lambda g: g / 2, tolerance=1e-12).round(5).tolist()
     [3.0, 3.0]
     """
     at = start
     value, gradient = function(at)
     steps: deque[tuple[F64, F64, float]] = deque(maxlen=REMEMBERED)
     for _ in range(most):
-        direction = -_times_inverse(steps, gradient, curvature)
+        direction = -_times_inverse(steps, gradient, inverse)
         slope = _dot(gradient, direction)
         if -slope <= tolerance:
             break
@@ -95,7 +95,7 @@ def _dot(a: F64, b: F64) -> float:
     return float((a * b).sum())
 
 
-def _times_inverse(steps: deque[tuple[F64, F64, float]], gradient: F64, curvature: F64) -> F64:
+def _times_inverse(steps: deque[tuple[F64, F64, float]], gradient: F64, inverse: Callable[[F64], F64]) -> F64:
     """The gradient times the inverse of the Hessian, as far as the last steps tell: the two loops."""
     found = gradient.copy()
     shares = []
@@ -103,10 +103,10 @@ def _times_inverse(steps: deque[tuple[F64, F64, float]], gradient: F64, curvatur
         share = _dot(step, found) / turned
         found -= share * bend
         shares.append(share)
-    found /= curvature
+    found = inverse(found)
     if steps:
         step, bend, turned = steps[-1]
-        found *= turned / _dot(bend, bend / curvature)
+        found *= turned / _dot(bend, inverse(bend))
     for (step, bend, turned), share in zip(steps, reversed(shares), strict=True):
         found += (share - _dot(bend, found) / turned) * step
     return found

@@ -46,6 +46,8 @@ KEPT = 1 << 22
 """So many are prepared once for all passes."""
 ENOUGH = 1 << 24
 """The temperature that others begin at is fitted on rows with so many logits."""
+BENDS = 1 << 24
+"""Multiplications for the curvature of a matrix's parameters, about."""
 SMALL_PRODUCT = 1 << 18
 """Multiplications of a product of matrices that BLAS leaves to one thread."""
 TOLERANCE = 1e-10
@@ -69,6 +71,8 @@ class Scaling:
     """The margins met; the square stays what it is at the ends of these."""
     parameters: F64 | None = None
     """What was fitted beyond the temperature, unrounded: where a fit on nearly the same rows begins."""
+    curvature: F64 | None = None
+    """And how the loss of a row bends, about: see `Form.curvature`."""
 
     def __call__(self, z: NDArray[Any]) -> NDArray[Any]:
         """Return calibrated logits of a block of rows, in double precision."""
@@ -125,9 +129,10 @@ class Form(NamedTuple):
     move: Callable[[F64, F64], F64]
     """Features, parameters → what is added to `x`."""
     pull: Callable[[F64, F64], F64]
-    """Features, gradient by the logits → gradient by the parameters.
-
-    The same of their squares and of the logits' curvatures is the parameters' own curvature."""
+    """Features, gradient by the logits → gradient by the parameters."""
+    curvature: Callable[[F64, F64], F64]
+    """Features, curvatures of the logits → those of the parameters of each class, (n_classes, p, p), of
+    parameters (p, n_classes); of two classes (1, p, p)."""
     ridge: F64
     """Weight of each parameter's square, in nats of all rows together."""
 
@@ -140,19 +145,21 @@ def form(method: str, classes: int, margin: float = 1.0) -> Form:
             features=lambda x: x,
             move=lambda f, at: f * at[0] + at[1],
             pull=lambda f, d: np.stack([(f * d).sum(axis=0), d.sum(axis=0)]),
+            curvature=_of_lines,
             ridge=np.full((2, classes), k),
         )
     if method == "matrix":
         ridge = np.full((classes + 1, classes), k * (k - 1))
         ridge[np.diag_indices(classes)] = ridge[-1] = k
         said = lambda x: np.stack([x, np.maximum(x, LEAST_SAID)])  # noqa: E731
-        return Form(features=said, move=_mix, pull=_unmix, ridge=ridge)
+        return Form(features=said, move=_mix, pull=_unmix, curvature=_of_mixes, ridge=ridge)
     powers = 2 if method == "affine" else 3
     # The square over the largest margin: then its parameter changes slopes as much as the second does.
     return Form(
         features=lambda x: _powers(x[:, 1] - x[:, 0], margin)[:, :powers],
         move=lambda f, at: (f * at).sum(axis=1, keepdims=True) * (-0.5, 0.5),
         pull=lambda f, d: (f * d[:, 1:]).sum(axis=0),
+        curvature=lambda f, d: np.einsum("ni,nj,n->ij", f, f, d[:, 1])[None],
         ridge=np.full(powers, k),
     )
 
@@ -179,6 +186,27 @@ def _unmix(f: F64, d: F64) -> F64:
     found[:-1] = (whole.transpose(0, 2, 1) @ by_whole).sum(axis=0) + rest.T @ by_rest
     np.fill_diagonal(found, (x * d).sum(axis=0))
     found[-1] = d.sum(axis=0)
+    return found
+
+
+def _of_lines(f: F64, d: F64) -> F64:
+    bends = (f * f * d).sum(axis=0), (f * d).sum(axis=0), d.sum(axis=0)
+    return np.stack([bends[:2], bends[1:]]).transpose(2, 0, 1)
+
+
+def _of_mixes(f: F64, d: F64) -> F64:
+    x, told = f
+    n, classes = x.shape
+    # Where the first steps go need not be known from more rows.
+    apart = max(1, n * classes**3 // BENDS)
+    x, told, d = x[::apart], told[::apart], d[::apart]
+    found = np.empty((classes, classes + 1, classes + 1))
+    for k in range(classes):
+        own = np.concatenate([told, np.ones((len(x), 1))], axis=1)
+        own[:, k] = x[:, k]
+        (whole, rest), (by_whole, by_rest) = _parts(own), _parts(own * d[:, k, None])
+        found[k] = (whole.transpose(0, 2, 1) @ by_whole).sum(axis=0) + rest.T @ by_rest
+    found *= n / len(x)
     return found
 
 
@@ -281,17 +309,28 @@ def fit_scaling(
             gradient += map_.pull(f, d)
         return value, gradient
 
-    curvature = 2 * ridge
-    for x, f, cut in kept or parts():
-        bend = softmax(x)
-        bend *= 1 - bend
-        if weights is not None:
-            bend *= weights[cut, None]
-        curvature += map_.pull(f * f, bend)
     total = float(n if weights is None else weights.sum())
     begin = np.zeros_like(ridge) if near is None or near.parameters is None else near.parameters
-    at = minimise(loss, begin, curvature, tolerance=tolerance * total)
-    return replace(_scaling(method, temperature, at, classes, span, largest), parameters=at)
+    curvature = None if near is None else near.curvature
+    if curvature is None:
+        curvature = np.zeros(())
+        for x, f, cut in kept or parts():
+            bend = softmax(x)
+            bend *= 1 - bend
+            if weights is not None:
+                bend *= weights[cut, None]
+            curvature = curvature + map_.curvature(f, bend) / total
+    pulled = ridge.reshape(len(ridge), -1).T
+    inverse = np.linalg.inv(total * curvature + 2 * pulled[:, :, None] * np.eye(len(ridge)))
+
+    def times_inverse(gradient: F64) -> F64:
+        by_class = gradient.reshape(len(gradient), -1).T
+        found: F64 = (inverse @ by_class[:, :, None])[:, :, 0].T.reshape(gradient.shape)
+        return found
+
+    at = minimise(loss, begin, times_inverse, tolerance=tolerance * total)
+    found = _scaling(method, temperature, at, classes, span, largest)
+    return replace(found, parameters=at, curvature=curvature)
 
 
 def _scaling(

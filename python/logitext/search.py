@@ -213,7 +213,7 @@ def watch(examples: Examples, rows: U32, most: int = WATCHED, **more: Any) -> Wa
 class Search:
     """Tries plans on held-out rows and remembers what each gave."""
 
-    ENOUGH = 800
+    ENOUGH = 600
     """Folds are evaluated until so many rows were held out."""
 
     def __init__(
