@@ -13,12 +13,13 @@ use pyo3::types::{PyList, PyString};
 use crate::answer::Calm;
 use crate::count::{Room, SHARDS};
 use crate::dense::{Counted, Layer};
+use crate::lists::Lists;
 use crate::ngrams::{Block, LONGEST, Recipe, Sink, ngrams};
 use crate::simd::level;
 use crate::support::{Ids, Occurrences, Values, Weights};
 use crate::table::Table;
+use crate::teach::{Examples, Schedule, Sets, Signs};
 use crate::text::{BadTexts, Rule, Texts};
-use crate::train::{Examples, Lists, Schedule, Sets, Signs};
 use crate::wide::{self, Layout};
 use crate::{dense, records, table, train};
 
@@ -352,7 +353,7 @@ fn train_rows<'py>(
     Ok(told(progress))
 }
 
-/// Loss, weight, largest logit, logits, gradients, saturated: see `train::Signs`.
+/// Loss, weight, largest logit, logits, gradients, saturated: see `teach::Signs`.
 type PySigns = (f64, f64, f32, f64, f64, u64);
 
 fn signs((loss, weight, largest, logits, gradients, saturated): PySigns) -> Signs {
@@ -556,7 +557,7 @@ fn sparse_logits<'py>(
     if !weights.fits(features, bias.len()) || rows.iter().any(|&row| row as usize >= all) {
         return Err(bad("rows, weights and bias do not fit together"));
     }
-    let out = py.detach(|| train::logits(level(), &blocks, rows, weights, bias, threads));
+    let out = py.detach(|| crate::lists::logits(level(), &blocks, rows, weights, bias, threads));
     out.into_pyarray(py).reshape([rows.len(), bias.len()])
 }
 

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use crate::count::SHARDS;
 use crate::lanes::List;
+use crate::lists::{self, Lists};
 use crate::threads::share;
-use crate::train::{self, Lists};
 
 /// Class of each weight of the rows that are not full.
 #[derive(Clone, Copy)]
@@ -311,7 +311,7 @@ fn units<'a>(blocks: &[Lists<'a>]) -> Vec<Unit<'a>> {
     for &lists in blocks {
         let begins = lists.shard_begins();
         // An n-gram's own classes are few, whatever the number of classes.
-        let each = SHARDS / train::units(&[lists], FEW);
+        let each = SHARDS / lists::units(&[lists], FEW);
         for start in (0..SHARDS).step_by(each) {
             let (begin, end) = (begins[start], begins[start + each]);
             let shards = start..start + each;

@@ -1,11 +1,11 @@
 //! Softmax regression, or one logistic regression per label, by mini-batch SGD: the same bits for any number of threads.
 //!
-//! Features belong to `SHARDS` shards by the top bits of their hash, and a
-//! shard's weights are touched by one thread alone. A batch goes in two phases:
+//! Features belong to `SHARDS` shards by the top bits of their hash, neighbouring shards to
+//! units, and a unit's weights are touched by one thread alone. A batch goes in two phases:
 //!
 //! 1. each owner first applies the steps of the batch before to its weights,
-//!    then sums its share of each row's logits;
-//! 2. rows are dealt out: shares are added in the order of the shards, softmax
+//!    then sums its units' shares of each row's logits;
+//! 2. rows are dealt out: shares are added in the order of the units, softmax
 //!    turns them into gradients, gradients into steps.
 //!
 //! A barrier stands after each phase. Nothing depends on which thread owns what.
@@ -15,201 +15,15 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::binary::sigmoid_in_place;
 use crate::count::{SHARDS, cut};
-use crate::lanes::{Lanes, List, Rows, groups};
-use crate::logits::{BLOCK, softmax_in_place};
+use crate::lanes::{Lanes, Rows, groups};
+use crate::lists::units;
+use crate::logits::BLOCK;
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
-use crate::support::{Values, Weights};
+use crate::teach::{Examples, Factor, Schedule, Signs};
 use crate::threads::SpinBarrier;
 use crate::{by_width, kernel};
-
-/// One block of features of all rows: see `count::BlockFeatures`.
-#[derive(Clone, Copy)]
-pub struct Lists<'a> {
-    /// Sorted hashes: where shards begin.
-    pub hashes: &'a [u64],
-    /// (rows × SHARDS + 1)
-    pub indptr: &'a [i64],
-    /// Feature of each occurrence.
-    pub indices: &'a [u32],
-    /// Value of each occurrence.
-    pub values: &'a [f32],
-}
-
-impl Lists<'_> {
-    /// How many rows there are.
-    pub fn rows(&self) -> usize {
-        self.indptr.len().saturating_sub(1) / SHARDS
-    }
-
-    /// The occurrences of one row in some shards.
-    #[inline(always)]
-    pub fn list(&self, shards: &Range<usize>, row: usize) -> List<'_> {
-        let at = &self.indptr[row * SHARDS..=(row + 1) * SHARDS];
-        let range = at[shards.start] as usize..at[shards.end] as usize;
-        (&self.indices[range.clone()], &self.values[range])
-    }
-
-    /// The first feature of each shard, and the end.
-    pub fn shard_begins(&self) -> [usize; SHARDS + 1] {
-        let shift = 64 - SHARDS.trailing_zeros();
-        std::array::from_fn(|s| match s {
-            SHARDS => self.hashes.len(),
-            _ => self.hashes.partition_point(|&hash| ((hash >> shift) as usize) < s),
-        })
-    }
-}
-
-/// What is learned from.
-pub struct Examples<'a> {
-    /// One or two blocks, in the order of the weight rows.
-    pub blocks: &'a [Lists<'a>],
-    /// Class of each row.
-    pub labels: &'a [u32],
-    /// Weight of each row.
-    pub row_weights: Option<&'a [f32]>,
-    /// (rows, classes): a share of each class, instead of the labels.
-    pub shares: Option<&'a [f32]>,
-    /// Several labels a row, each by itself, instead of one class.
-    pub sets: Option<Sets<'a>>,
-    /// Classes.
-    pub classes: usize,
-}
-
-/// The labels of each row, as lists of their numbers.
-#[derive(Clone, Copy)]
-pub struct Sets<'a> {
-    /// (rows + 1): where each row's list begins.
-    pub offsets: &'a [i64],
-    /// Labels, each once a row.
-    pub ids: &'a [u32],
-}
-
-impl Sets<'_> {
-    #[inline(always)]
-    fn row(&self, row: usize) -> &[u32] {
-        &self.ids[self.offsets[row] as usize..self.offsets[row + 1] as usize]
-    }
-}
-
-/// A step is the gradient times the rate over the factor that stands on all weights.
-#[derive(Clone, Copy)]
-pub(crate) struct Factor {
-    pub(crate) rate: f32,
-    pub(crate) scale: f32,
-}
-
-impl Examples<'_> {
-    /// Logits of a row → what to add to the weights per unit of value. False: it makes no step.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn teach(
-        &self,
-        cpu: impl Cpu,
-        schedule: &Schedule,
-        row: usize,
-        factor: Factor,
-        z: &mut [f32],
-        terms: &mut [f32],
-        signs: &mut Signs,
-    ) -> bool {
-        // Loops, not `for_each`: a closure of its own would be compiled for no level of CPU.
-        let Schedule { smoothing, z_loss, .. } = *schedule;
-        let weight = self.row_weights.map_or(1.0, |weights| weights[row]);
-        signs.largest = signs.largest.max(largest(z));
-        signs.logits += squares(z);
-        signs.weight += f64::from(weight);
-        let shares = self.shares.map(|shares| &shares[row * z.len()..][..z.len()]);
-        let surprise = if let Some(sets) = self.sets {
-            let ids = sets.row(row);
-            let mut met = 0.0;
-            for &id in ids {
-                met += f64::from(z[id as usize]);
-            }
-            let surprise = (sigmoid_in_place(cpu, z) - met) as f32;
-            let mut settled = true;
-            for &p in &*z {
-                settled &= p.max(1.0 - p) > SATURATED;
-            }
-            signs.saturated += u64::from(settled);
-            signs.loss += f64::from(surprise * weight);
-            if smoothing > 0.0 {
-                // No label at all is one more class: of few labels the share is not too large.
-                let each = smoothing / (z.len() + 1) as f32;
-                for z in z.iter_mut() {
-                    *z -= each;
-                }
-            }
-            for &id in ids {
-                z[id as usize] -= 1.0 - smoothing;
-            }
-            surprise
-        } else {
-            let label = if shares.is_some() { 0 } else { self.labels[row] as usize };
-            let first = z[label];
-            let met =
-                shares.map_or(0.0, |shares| z.iter().zip(shares).map(|(z, share)| (z - first) * share).sum());
-            let surprise = softmax_in_place(cpu, z, label, terms);
-            let mut cost = surprise - met;
-            signs.saturated += u64::from(largest(z) > SATURATED);
-            if z_loss > 0.0 {
-                let lse = surprise + first;
-                cost += z_loss * lse * lse;
-                for z in z.iter_mut() {
-                    *z *= 1.0 + 2.0 * z_loss * lse;
-                }
-            }
-            signs.loss += f64::from(cost * weight);
-            if let Some(shares) = shares {
-                for (z, &share) in z.iter_mut().zip(shares) {
-                    *z -= share;
-                }
-            } else {
-                if smoothing > 0.0 {
-                    let each = smoothing / z.len() as f32;
-                    for z in z.iter_mut() {
-                        *z -= each;
-                    }
-                }
-                z[label] -= 1.0 - smoothing;
-            }
-            surprise
-        };
-        signs.gradients += squares(z);
-        if shares.is_none() && smoothing == 0.0 && z_loss == 0.0 && surprise < SURE {
-            z.fill(0.0); // the bias stays, too
-            return false;
-        }
-        let factor = -factor.rate * weight / factor.scale;
-        for z in z.iter_mut() {
-            *z *= factor;
-        }
-        true
-    }
-}
-
-/// How far along the way, and how large the steps are.
-#[derive(Clone, Copy)]
-pub struct Schedule {
-    /// Step size at the beginning; it falls linearly to 0.
-    pub learning_rate: f64,
-    /// L2 penalty per row.
-    pub l2: f64,
-    /// Share of the target that all classes have in equal parts.
-    pub smoothing: f32,
-    /// Weight of log-sum-exp² in the loss: keeps logits near log-probabilities.
-    pub z_loss: f32,
-    /// Rows per batch, a multiple of 8.
-    pub batch: usize,
-    /// Rows seen before this call's `order`, over all epochs.
-    pub seen: u64,
-    /// Rows to see in all epochs.
-    pub total: u64,
-    /// What the epoch has come to before this call: carried on, so that where calls end changes no bit.
-    pub signs: Signs,
-}
 
 /// Rows of a batch are dealt to threads in this many pieces.
 pub(crate) const PIECES: usize = 8;
@@ -221,57 +35,6 @@ pub(crate) struct Steps {
     /// Of each row, whether it makes a step: see `SURE`.
     pub(crate) taught: Vec<bool>,
     pub(crate) signs: Signs,
-}
-
-/// How losses, logits and gradients behave, over some rows.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Signs {
-    /// Σ of the weighted losses, in nats, each before its row's step.
-    pub loss: f64,
-    /// Σ of the weights of the rows.
-    pub weight: f64,
-    /// The largest absolute logit.
-    pub largest: f32,
-    /// Σ logit².
-    pub logits: f64,
-    /// Σ of the squared norm of each row's gradient by its logits.
-    pub gradients: f64,
-    /// Rows with a probability above `SATURATED`.
-    pub saturated: u64,
-}
-
-impl Signs {
-    pub(crate) fn add(&mut self, other: Signs) {
-        self.loss += other.loss;
-        self.weight += other.weight;
-        self.largest = self.largest.max(other.largest);
-        self.logits += other.logits;
-        self.gradients += other.gradients;
-        self.saturated += other.saturated;
-    }
-}
-
-/// In 16 lanes: a plain sum would wait for each addition.
-#[inline(always)]
-fn squares(row: &[f32]) -> f64 {
-    let mut lanes = [0.0f32; 16];
-    for chunk in row.chunks(16) {
-        for (lane, z) in lanes.iter_mut().zip(chunk) {
-            *lane += z * z;
-        }
-    }
-    lanes.iter().map(|&lane| f64::from(lane)).sum()
-}
-
-#[inline(always)]
-fn largest(row: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    for chunk in row.chunks(16) {
-        for (lane, z) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.max(z.abs());
-        }
-    }
-    lanes.iter().copied().fold(0.0, f32::max)
 }
 
 /// What a thread owns: some neighbouring units, and of each block their first feature and their rows.
@@ -351,18 +114,6 @@ pub fn train(
         }
         job(0, first, Some(bias))
     })
-}
-
-/// What a unit should have of a row, in occurrences times classes (and a few more: what each costs at any rate).
-const WORTH: usize = 1024;
-
-/// How many units the shards are put together to. Each is a sum of its own and a loop of its own, and bounds the
-/// useful threads: short rows are worth few. By the data alone, since sums follow the units.
-pub(crate) fn units(blocks: &[Lists], classes: usize) -> usize {
-    let occurrences: usize = blocks.iter().map(|lists| lists.indices.len()).sum();
-    let rows = blocks.first().map_or(0, Lists::rows).max(1);
-    let wanted = (occurrences / rows * (classes + 8) / WORTH).clamp(2, SHARDS);
-    1 << wanted.ilog2()
 }
 
 /// Cut units and their weights into parts for so many threads.
@@ -603,13 +354,6 @@ impl<'e> Worker<'e> {
 /// Below this the factor on all weights is multiplied in: what is divided by it must not overflow.
 pub(crate) const SMALL: f64 = 1e-6;
 
-/// A row with a probability above this is settled; of several labels each must be, for yes or for no.
-const SATURATED: f32 = 0.99;
-
-/// A row whose loss, in nats, is below this has been learned: it makes no step, unless
-/// targets are smoothed or shares, or there is a z-loss. That saves up to a third of the work and, on held-out rows, a little log loss.
-const SURE: f32 = 0.02;
-
 /// The bias moves by about a batch's mean gradient: as a feature of value 1 it
 /// would stand in every row, and a batch of steps would overshoot.
 pub(crate) const BIAS_RATE: f32 = 1.0 / 32.0;
@@ -634,77 +378,4 @@ pub fn shuffle(n: u32, seed: u64) -> Vec<u32> {
         order.swap(last, other as usize);
     }
     order
-}
-
-/// Logits of chosen rows of counted features, as training computes them.
-pub fn logits(
-    level: Level,
-    blocks: &[Lists],
-    rows: &[u32],
-    weights: Weights,
-    bias: &[f32],
-    threads: usize,
-) -> Vec<f32> {
-    let classes = bias.len();
-    let mut out = vec![0.0; rows.len() * classes];
-    let work: Vec<_> = rows.chunks(256).zip(out.chunks_mut(256 * classes)).collect();
-    crate::threads::share(
-        threads,
-        work,
-        || (),
-        |(), (rows, out)| {
-            dispatch(level, Counted((blocks, rows, weights, bias, out)));
-        },
-    );
-    out
-}
-
-/// Features, which rows, weights, bias, and where their logits go.
-type Asked<'a, 'o> = (&'a [Lists<'a>], &'a [u32], Weights<'a>, &'a [f32], &'o mut [f32]);
-
-kernel!(Counted<'a, 'o; ;>(Asked<'a, 'o>) -> () = counted_logits);
-
-#[inline(always)]
-fn counted_logits(_: impl Cpu, (blocks, rows, weights, bias, out): Asked<'_, '_>) {
-    if let Weights::Dense(Values::Floats(weights)) = weights {
-        for columns in groups(bias.len()) {
-            by_width!(columns.len(), dense_logits(blocks, rows, weights, bias, &columns, out));
-        }
-        return;
-    }
-    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(bias.len())) {
-        out.copy_from_slice(bias);
-        let mut first = 0;
-        for lists in blocks {
-            let (indices, values) = lists.list(&(0..SHARDS), row as usize);
-            for (&index, &value) in indices.iter().zip(values) {
-                weights.add(first + index as usize, value, out);
-            }
-            first += lists.hashes.len();
-        }
-    }
-}
-
-#[inline(always)]
-fn dense_logits<const L: usize, const F: usize, const TAIL: bool>(
-    blocks: &[Lists],
-    rows: &[u32],
-    mut weights: &[f32],
-    bias: &[f32],
-    columns: &Range<usize>,
-    out: &mut [f32],
-) {
-    let classes = bias.len();
-    out.chunks_exact_mut(classes)
-        .for_each(|out| out[columns.clone()].copy_from_slice(&bias[columns.clone()]));
-    for lists in blocks {
-        let (own, others) = weights.split_at(lists.hashes.len() * classes);
-        let own = Rows { weights: own, begin: 0, width: classes, columns: columns.clone() };
-        weights = others;
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(classes)) {
-            let out = &mut out[columns.clone()];
-            let sums = Lanes::<L, F, TAIL>::load(out);
-            sums.plus_rows(lists.list(&(0..SHARDS), row as usize), &own).store(out);
-        }
-    }
 }

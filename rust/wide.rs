@@ -16,8 +16,9 @@ use crate::logits::BLOCK;
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
 use crate::support::Occurrences;
+use crate::teach::{Examples, Factor, Schedule, Signs};
 use crate::threads::SpinBarrier;
-use crate::train::{BIAS_RATE, Examples, Factor, PIECES, Progress, SMALL, Schedule, Signs, Steps, pieces};
+use crate::train::{BIAS_RATE, PIECES, Progress, SMALL, Steps, pieces};
 
 /// What `support` made, borrowed.
 pub struct Layout<'a> {

@@ -864,18 +864,22 @@ def test_a_full_disk_by_mount(tmp_path: Path, source: str) -> None:
 
 def test_ctrl_c_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = saved_bytes(tmp_path)
-    monkeypatch.setattr(modelfile, "_WRITE", 64)  # so many writes that the signal falls among them
-    model = big_model(200_000)
+    sizes: list[int] = []
 
-    def interrupt() -> None:
-        while not any(path.name != "saved" and path.stat().st_size for path in tmp_path.iterdir()):
-            pass  # until the first bytes of the temporary file are there
-        signal.raise_signal(signal.SIGINT)
+    class Piece:
+        """How much is written at a time; asked for the hundredth time, it presses Ctrl-C."""
 
-    watching = threading.Thread(target=interrupt, daemon=True)
-    monkeypatch.setattr(modelfile.modelschema, "check_values", lambda *a: watching.start())
+        def __index__(self) -> int:
+            sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir() if path.name != "saved"))
+            if len(sizes) == 100:
+                signal.raise_signal(signal.SIGINT)
+            return 64
+
+    monkeypatch.setattr(modelfile, "_WRITE", Piece())
     with pytest.raises(KeyboardInterrupt):
-        save(tmp_path / "saved", *model)
+        save(tmp_path / "saved", *big_model(2000))
+    assert len(sizes) == 100
+    assert 0 < sizes[-1] <= 99 * 64  # some of it had been written
     assert (tmp_path / "saved").read_bytes() == good
     assert os.listdir(tmp_path) == ["saved"]
 

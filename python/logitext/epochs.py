@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from logitext.checkpoints import Checkpoint
 
 SATURATED = 0.99
-"""A row with a probability above this is settled: as in ``rust/train.rs``."""
+"""A row with a probability above this is settled: as in ``rust/teach.rs``."""
 
 
 @dataclass(frozen=True)
