@@ -175,6 +175,14 @@ def test_the_curvature_of_each_class_is_what_the_gradient_changes_by(method: str
             np.testing.assert_allclose(bend, block[j], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_huge_weights_choose_as_large_ones() -> None:
+    rng = np.random.default_rng(6)
+    z, y = 3 * rng.normal(size=(1200, 3)), rng.integers(0, 3, 1200)
+    huge, large = (lt.Calibrator().fit(z, y, np.full(1200, size)) for size in (1e300, 1e6))
+    assert huge.method_ == large.method_ != "identity"
+
+
 def test_cross_fitting_judges_no_row_by_itself() -> None:
     rng = np.random.default_rng(5)
     z = 3 * rng.normal(size=(1500, 3)).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from logitext.arrays import receive
-from logitext.choosing import CHOOSING, Folds, choose
+from logitext.choosing import CHOOSING, FOLDS, Folds, choose
 from logitext.decisions import applied
 from logitext.logits import argmax, softmax
 from logitext.scalings import MATRIX_CLASSES, METHODS, TWO_CLASSES, Scaling, fit_scaling
@@ -311,7 +311,7 @@ class Calibrator:
         [[0.6, 0.4]]
         """
         folds = self._fit(z, y, sample_weight)
-        if len(folds.y) < 10:
+        if len(folds.y) < 2 * FOLDS:
             return self.transform(z)
         found: Floats = folds.z if self.method_ == "identity" else folds.calibrated(self.method_)
         return found.astype(folds.z.dtype, copy=False)

@@ -110,7 +110,8 @@ def choose(folds: Folds) -> tuple[str, dict[str, float]]:
     comparison : dict of str to float
         Cross-fitted log loss of each method, the identity's first.
     """
-    z, y, rows = folds.z, folds.y, folds.weights
+    # Whatever their size: squares of large ones would overflow.
+    z, y, rows = folds.z, folds.y, folds.weights / folds.weights.max()
     chosen, best = "identity", cross_entropy(z, y, reduction="none")
     comparison = {chosen: float(np.average(best, weights=rows))}
     for method, sure in candidates(*z.shape):
