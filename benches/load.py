@@ -38,7 +38,12 @@ class Outcome:
 
 class _Connection:
     def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address)
+        try:
+            # While one waits at a door that stays shut, the answers to all others would wait.
+            self.socket = socket.create_connection(address, timeout=0.1)
+        except TimeoutError:
+            raise ConnectionError("nobody answers") from None
+        self.socket.settimeout(None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0
         self.held = b""
