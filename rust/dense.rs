@@ -5,8 +5,8 @@
 //! counts in the norm as one seen in a single text, so that text the model
 //! knows little of moves the logits little.
 
-use crate::count::{SHARDS, cut, sublinear};
-use crate::kernel;
+use crate::count::{Entry, SHARDS, cut, sublinear};
+use crate::lanes::{Lanes, List, Rows, groups};
 use crate::ngrams::{Block, Recipe};
 use crate::reader::{PASSING, Reader, Side};
 use crate::real;
@@ -15,6 +15,7 @@ use crate::support::{Values, Weights};
 use crate::table::{Table, bucket, bucket_bits};
 use crate::text::Texts;
 use crate::threads::{row_ranges, share};
+use crate::{by_width, kernel};
 
 /// 1 + ln count, from a table for the counts met all the time.
 struct Sublinear([f32; 32]);
@@ -150,7 +151,7 @@ struct Known {
 
 const UNKNOWN: u32 = u32::MAX;
 
-/// What a model knows of the n-grams of one block of a [`Reader`], in the same order.
+/// What a model knows of the n-grams of one [`Side`], in the same order.
 #[derive(Default)]
 struct Knowledge {
     kept: Vec<Known>,
@@ -175,8 +176,9 @@ struct Memory {
     age: u64,
     /// Of each table.
     knowledge: Vec<Knowledge>,
-    /// Weight row, or `UNKNOWN`, and value before the norm, of each n-gram of a block.
-    features: Vec<(u32, f32)>,
+    /// Weight row of each known n-gram of a block, and its value before the norm.
+    rows: Vec<u32>,
+    values: Vec<f32>,
     sums: Vec<f32>,
 }
 
@@ -201,7 +203,7 @@ type Asked<'p, 'l, 'a, 'o> = (
     Vec<&'o mut [f32]>,
 );
 
-kernel!(Rows<'p, 'l, 'a, 'o; ;>(Asked<'p, 'l, 'a, 'o>) -> () = Prepared::rows);
+kernel!(Reading<'p, 'l, 'a, 'o; ;>(Asked<'p, 'l, 'a, 'o>) -> () = Prepared::rows);
 
 impl<'l, 'a> Prepared<'l, 'a> {
     fn new(layer: &'l Layer<'a>, class: Option<usize>, amounts: bool, texts: usize) -> Self {
@@ -221,11 +223,12 @@ impl<'l, 'a> Prepared<'l, 'a> {
         self.classes() + if self.amounts { 2 } else { 0 }
     }
 
-    /// Σ (1 + ln count)² of the n-grams just weighed that are known, and of those that are not.
-    fn amounts_of(&self, side: &Side, memory: &Memory) -> [f32; 2] {
+    /// Σ (1 + ln count)² of the n-grams of a text that are known, and of those that are not.
+    fn amounts_of(&self, side: &Side, knowledge: &Knowledge) -> [f32; 2] {
         let mut sums = [0.0f64; 2];
-        for (entry, &(row, _)) in side.counter.entries().iter().zip(&memory.features) {
-            sums[usize::from(row == UNKNOWN)] += f64::from(self.sublinear.get(entry.count)).powi(2);
+        for &Entry { at, count, .. } in side.counter.entries() {
+            let unknown = knowledge.of(at).row == UNKNOWN;
+            sums[usize::from(unknown)] += f64::from(self.sublinear.get(count)).powi(2);
         }
         sums.map(|sum| sum as f32)
     }
@@ -265,27 +268,30 @@ impl<'l, 'a> Prepared<'l, 'a> {
     /// The n-grams of one block of the text just read, with their values; their inverse norm.
     #[inline(always)]
     fn weigh(&self, which: usize, side: &Side, memory: &mut Memory) -> f32 {
-        let Knowledge { kept, passing } = &mut memory.knowledge[which];
-        if kept.len() < side.kept.len() {
-            self.look_up(which, &side.kept[kept.len()..], kept);
+        let Memory { knowledge, rows, values, .. } = memory;
+        let knowledge = &mut knowledge[which];
+        if knowledge.kept.len() < side.kept.len() {
+            self.look_up(which, &side.kept[knowledge.kept.len()..], &mut knowledge.kept);
         }
-        passing.clear();
-        self.look_up(which, &side.passing, passing);
+        knowledge.passing.clear();
+        self.look_up(which, &side.passing, &mut knowledge.passing);
         let (classes, class) = (self.layer.bias.len(), self.class.unwrap_or(0));
         let lines = self.classes().div_ceil(16).min(4);
-        let mut squares = 0.0f64;
-        memory.features.clear();
-        memory.features.extend(side.counter.entries().iter().map(|entry| {
-            let (list, at) = match entry.at & PASSING {
-                0 => (&*kept, entry.at),
-                _ => (&*passing, entry.at ^ PASSING),
-            };
-            let Known { row, idf } = list[at as usize];
+        let entries = side.counter.entries();
+        rows.resize(entries.len(), 0);
+        values.resize(entries.len(), 0.0);
+        let (mut squares, mut length) = (0.0f64, 0);
+        for &Entry { at, count, .. } in entries {
+            let Known { row, idf } = knowledge.of(at);
             self.layer.weights.ask(row as usize, class, classes, lines);
-            let raw = self.sublinear.get(entry.count) * idf;
+            let raw = self.sublinear.get(count) * idf;
             squares += f64::from(raw) * f64::from(raw);
-            (row, raw)
-        }));
+            // What is unknown is overwritten: whether it is cannot be foreseen.
+            (rows[length], values[length]) = (row, raw);
+            length += usize::from(row != UNKNOWN);
+        }
+        rows.truncate(length);
+        values.truncate(length);
         inverse_norm(squares)
     }
 
@@ -314,91 +320,80 @@ impl<'l, 'a> Prepared<'l, 'a> {
         for (which, (block, _)) in tables.iter().enumerate() {
             let scale = self.weigh(which, reader.block(*block), memory);
             if self.amounts && which == 0 {
-                amounts.copy_from_slice(&self.amounts_of(reader.block(*block), memory));
+                amounts.copy_from_slice(&self.amounts_of(reader.block(*block), &memory.knowledge[which]));
             }
-            let Memory { features, sums, .. } = &mut *memory;
-            self.layer.weights.fold(features);
+            let Memory { rows, values, sums, .. } = &mut *memory;
+            self.layer.weights.fold(rows, values);
+            let list = (&rows[..], &values[..]);
             match self.layer.weights {
-                Weights::Dense(Values::Floats(weights)) if out.len() <= 32 => {
-                    add_few(weights, features, scale, (bias.len(), class), out);
+                Weights::Dense(Values::Floats(weights)) => {
+                    add_rows(weights, list, scale, (bias.len(), class), out);
                 }
-                Weights::Dense(Values::Bytes { values, .. }) if out.len() <= 32 => {
-                    add_few(values, features, scale, (bias.len(), class), out);
+                Weights::Dense(Values::Bytes { values: weights, .. }) => {
+                    add_rows(weights, list, scale, (bias.len(), class), out);
                 }
                 weights if self.class.is_some() => {
-                    let own = |&(row, raw): &(u32, f32)| raw * weights.of(row as usize, class, bias.len());
-                    out[0] += features.iter().map(own).sum::<f32>() * scale;
+                    let own =
+                        |(&row, &value): (&u32, &f32)| value * weights.of(row as usize, class, bias.len());
+                    out[0] += rows.iter().zip(&*values).map(own).sum::<f32>() * scale;
                 }
-                weights => add_many(weights, features, scale, sums, out),
+                weights => add_kept(weights, list, scale, sums, out),
             }
         }
     }
 }
 
-/// Add values × weights of classes from one on, a few at a time.
+/// Add values × weights of classes from one on.
 #[inline(always)]
-fn add_few<W: Copy + Into<f32>>(
+fn add_rows<W: Copy + Into<f32>>(
     weights: &[W],
-    features: &[(u32, f32)],
-    scale: f32,
-    (classes, mut class): (usize, usize),
-    mut out: &mut [f32],
-) {
-    while !out.is_empty() {
-        let step = if out.len() >= 16 { 16 } else { out.len().min(8) };
-        let own = cut(&mut out, step);
-        let place = (classes, class);
-        match step {
-            1 => add::<1, W>(weights, features, scale, place, own),
-            2 => add::<2, W>(weights, features, scale, place, own),
-            3 => add::<3, W>(weights, features, scale, place, own),
-            4 => add::<4, W>(weights, features, scale, place, own),
-            5 => add::<5, W>(weights, features, scale, place, own),
-            6 => add::<6, W>(weights, features, scale, place, own),
-            7 => add::<7, W>(weights, features, scale, place, own),
-            8 => add::<8, W>(weights, features, scale, place, own),
-            _ => add::<16, W>(weights, features, scale, place, own),
-        }
-        class += step;
-    }
-}
-
-/// Add values × weights, of few classes from one on: sums stay in registers.
-#[inline(always)]
-fn add<const CLASSES: usize, W: Copy + Into<f32>>(
-    weights: &[W],
-    features: &[(u32, f32)],
+    list: List,
     scale: f32,
     (classes, class): (usize, usize),
     out: &mut [f32],
 ) {
-    let mut sums = [0.0; CLASSES];
-    for &(row, raw) in features {
-        let rest = weights.get(row as usize * classes + class..);
-        if let Some(weights) = rest.and_then(<[W]>::first_chunk::<CLASSES>) {
-            for k in 0..CLASSES {
-                sums[k] += raw * weights[k].into();
-            }
-        }
+    for columns in groups(out.len()) {
+        let own = &mut out[columns.clone()];
+        let columns = class + columns.start..class + columns.end;
+        let rows = Rows { weights, begin: 0, width: classes, columns };
+        by_width!(own.len(), add(list, rows, scale, own));
     }
-    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * scale);
 }
 
-/// The same, of many classes, in any form of weights.
 #[inline(always)]
-fn add_many(weights: Weights, features: &[(u32, f32)], scale: f32, sums: &mut Vec<f32>, out: &mut [f32]) {
+fn add<const L: usize, const F: usize, const TAIL: bool>(
+    list: List,
+    rows: Rows<impl Copy + Into<f32>>,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let sums = Lanes::<L, F, TAIL>::ZERO.plus_rows(list, &rows);
+    Lanes::<L, F, TAIL>::load(out).plus(scale, sums).store(out);
+}
+
+/// The same, of rows kept to some of the classes.
+#[inline(always)]
+fn add_kept(weights: Weights, (rows, values): List, scale: f32, sums: &mut Vec<f32>, out: &mut [f32]) {
     sums.clear();
     sums.resize(out.len(), 0.0);
-    if let Weights::Kept { .. } = weights {
-        for &(row, _) in features {
-            weights.ask_again(row as usize);
-        }
+    for &row in rows {
+        weights.ask_again(row as usize);
     }
-    for &(row, raw) in features {
-        weights.add(row as usize, raw, sums);
+    for (&row, &value) in rows.iter().zip(values) {
+        weights.add(row as usize, value, sums);
     }
     for (out, &sum) in out.iter_mut().zip(&*sums) {
         *out += sum * scale;
+    }
+}
+
+impl Knowledge {
+    /// What is known of the n-gram of an [`Entry`].
+    #[inline(always)]
+    fn of(&self, at: u32) -> Known {
+        // One way for both: which it is cannot be foreseen.
+        let list = if at & PASSING == 0 { &self.kept } else { &self.passing };
+        list[(at & !PASSING) as usize]
     }
 }
 
@@ -451,7 +446,7 @@ pub fn logits(
         memories: all.iter().map(|_| Memory::default()).collect(),
     };
     share(threads, work, fresh, |desk, (range, own)| {
-        dispatch(level, Rows(((&all, &groups), texts, range, desk, own)));
+        dispatch(level, Reading(((&all, &groups), texts, range, desk, own)));
     });
     out
 }
@@ -467,9 +462,11 @@ impl Layer<'_> {
         for (which, (block, _)) in self.tables.iter().enumerate() {
             let side = reader.block(*block);
             let scale = prepared.weigh(which, side, &mut memory);
-            all.extend(side.counter.entries().iter().zip(&memory.features).map(|(entry, &(row, raw))| {
+            all.extend(side.counter.entries().iter().map(|&Entry { hash, count, at }| {
+                let Known { row, idf } = memory.knowledge[which].of(at);
                 let row = (row != UNKNOWN).then_some(row);
-                Feature { hash: entry.hash, row, value: raw * scale }
+                let value = prepared.sublinear.get(count) * idf * scale;
+                Feature { hash, row, value }
             }));
         }
         all

@@ -49,13 +49,13 @@ impl<const L: usize, const F: usize, const TAIL: bool> Lanes<L, F, TAIL> {
 
     /// Of a row of this width; zeros if it is of another.
     #[inline(always)]
-    pub fn load(row: &[f32]) -> Self {
+    pub fn load<W: Copy + Into<f32>>(row: &[W]) -> Self {
         let mut lanes = Self::ZERO;
         if let Some(runs) = row.as_chunks::<L>().0.first_chunk::<F>() {
-            lanes.runs = *runs;
+            lanes.runs = runs.map(|run| run.map(Into::into));
         }
         if TAIL && let Some(tail) = row.last_chunk::<L>() {
-            lanes.tail = *tail;
+            lanes.tail = tail.map(Into::into);
         }
         lanes
     }
@@ -100,7 +100,7 @@ impl<const L: usize, const F: usize, const TAIL: bool> Lanes<L, F, TAIL> {
     /// one would wait for each addition.
     #[inline(always)]
     #[must_use]
-    pub fn plus_rows(self, (indices, values): List, rows: &Rows) -> Self {
+    pub fn plus_rows<W: Copy + Into<f32>>(self, (indices, values): List, rows: &Rows<W>) -> Self {
         let (mut even, mut odd) = (self, Self::ZERO);
         let (pairs, last) = indices.as_chunks::<2>();
         let (value_pairs, last_value) = values.as_chunks::<2>();
@@ -119,9 +119,9 @@ impl<const L: usize, const F: usize, const TAIL: bool> Lanes<L, F, TAIL> {
 pub type List<'a> = (&'a [u32], &'a [f32]);
 
 /// Some columns of some rows of a matrix.
-pub struct Rows<'w> {
+pub struct Rows<'w, W = f32> {
     /// All columns of the rows.
-    pub weights: &'w [f32],
+    pub weights: &'w [W],
     /// The first of the rows.
     pub begin: u32,
     /// Columns of the matrix.
@@ -130,10 +130,10 @@ pub struct Rows<'w> {
     pub columns: std::ops::Range<usize>,
 }
 
-impl Rows<'_> {
+impl<W> Rows<'_, W> {
     // Not a closure: called in several places it would be compiled for no level of CPU.
     #[inline(always)]
-    fn get(&self, index: u32) -> &[f32] {
+    fn get(&self, index: u32) -> &[W] {
         let at = (index - self.begin) as usize * self.width;
         &self.weights[at + self.columns.start..at + self.columns.end]
     }

@@ -95,9 +95,9 @@ impl<'a> Weights<'a> {
     /// Multiply values by the powers of two of their rows, once for all classes: exact, so that bytes
     /// give the same bits as the floats they stand for.
     #[inline(always)]
-    pub fn fold(&self, features: &mut [(u32, f32)]) {
+    pub fn fold(&self, rows: &[u32], factors: &mut [f32]) {
         if let Values::Bytes { exponents, .. } = self.values() {
-            for (row, value) in features {
+            for (row, value) in rows.iter().zip(factors) {
                 let exponent = exponents.get(*row as usize).map_or(0, |&e| i32::from(e).max(-126));
                 *value *= f32::from_bits(((exponent + 127) as u32) << 23);
             }
@@ -462,9 +462,9 @@ mod tests {
             let values = Values::Bytes { values: &bytes, exponents: &exponents };
             let weights = Weights::Kept { places, ids: Ids::Short(&ids), weights: values };
             let mut own = [0.0; 4];
-            let mut feature = [(row as u32, 2.0 * 2f32.powi(-i32::from(exponent)))];
-            weights.fold(&mut feature);
-            weights.add(row, if row < 4 { feature[0].1 } else { 2.0 }, &mut own);
+            let mut value = [2.0 * 2f32.powi(-i32::from(exponent))];
+            weights.fold(&[row as u32], &mut value);
+            weights.add(row, if row < 4 { value[0] } else { 2.0 }, &mut own);
             assert_eq!(own, sums);
             let of = |weights: Weights, class| weights.of(row, class, 4);
             (0..4).for_each(|class| assert_eq!(of(weights, class), of(floats, class)));

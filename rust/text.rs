@@ -280,12 +280,28 @@ fn unicode_tokens(piece: &str, rule: Rule, emit: &mut impl FnMut(Token)) {
         }
     };
     match rule {
-        Rule::Unicode => piece.split_word_bounds().for_each(one),
+        Rule::Unicode => {
+            let (mut begin, mut before) = (0, false);
+            for (at, c) in piece.char_indices() {
+                let han = ideograph(c);
+                if han && before {
+                    part(&piece[begin..at], &mut one);
+                    begin = at;
+                }
+                before = han;
+            }
+            part(&piece[begin..], &mut one);
+        }
         Rule::Whitespace => piece.split(blank).filter(|word| !word.is_empty()).for_each(|word| {
             one(word);
             one(" ");
         }),
     }
+}
+
+/// UAX #29 on text without two Han characters next to each other.
+fn part(text: &str, one: &mut impl FnMut(&str)) {
+    if text.chars().all(ideograph) { one(text) } else { text.split_word_bounds().for_each(one) }
 }
 
 /// Append the piece, without invisible marks, in NFC, case-folded.
@@ -295,15 +311,31 @@ fn fold(piece: &str, folded: &mut String) {
     } else {
         piece.into()
     };
-    let composed: Cow<str> = match is_nfc_quick(visible.chars()) {
-        IsNormalized::Yes => visible,
-        _ => visible.nfc().collect::<String>().into(),
-    };
+    let composed: Cow<str> =
+        if composed(&visible) { visible } else { visible.nfc().collect::<String>().into() };
     folded.extend(composed.chars().default_case_fold());
     // Folding may take a composed character apart ("ΐ"): compose once more.
-    if is_nfc_quick(folded.chars()) != IsNormalized::Yes {
+    if !self::composed(folded) {
         *folded = folded.nfc().collect();
     }
+}
+
+/// Whether text is in NFC for certain.
+fn composed(text: &str) -> bool {
+    text.chars().all(inert) || is_nfc_quick(text.chars()) == IsNormalized::Yes
+}
+
+/// Characters that NFC leaves alone next to each other: of most text that is not ASCII, all.
+fn inert(c: char) -> bool {
+    matches!(c, '\0'..='\u{2FF}' | '\u{400}'..='\u{482}' | '\u{48A}'..='\u{52F}'
+        | '\u{2010}'..='\u{2027}' | '\u{3000}'..='\u{3029}' | '\u{3041}'..='\u{3096}'
+        | '\u{30A1}'..='\u{30FF}' | '\u{AC00}'..='\u{D7A3}' | '\u{FF01}'..='\u{FF9D}')
+        || ideograph(c)
+}
+
+/// Han characters of the two large blocks: between two of them is always a boundary.
+fn ideograph(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}')
 }
 
 /// Marks nobody sees: soft hyphen, direction marks, byte order mark, word
@@ -421,6 +453,81 @@ mod tests {
             unicode_tokens(&piece, Rule::Unicode, &mut |t| slow.push(owned(t)));
             assert_eq!(fast, slow, "{piece:?}");
         }
+    }
+
+    #[test]
+    fn han_characters_stand_alone_as_word_bounds_have_it() {
+        // With what may join: marks, joiners, kana, Hangul, digits, signs, emoji, flags, letters.
+        let alphabet = [
+            '新',
+            '手',
+            '机',
+            '㐀',
+            '々',
+            '〇',
+            'カ',
+            'ー',
+            'か',
+            '한',
+            'ㄱ',
+            '1',
+            '.',
+            '\'',
+            '_',
+            'a',
+            'é',
+            'ש',
+            '\u{301}',
+            '\u{3099}',
+            '\u{200D}',
+            '\u{FE0F}',
+            '\u{AD}',
+            '👩',
+            '🇩',
+            '，',
+            '、',
+            '\u{3000}',
+            ' ',
+            '\r',
+            '\n',
+            '\u{1F3FB}',
+        ];
+        let mut state = 5u64;
+        for _ in 0..200_000 {
+            let mut piece = String::new();
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let mut bits = state >> 10;
+            for _ in 0..(1 + state % 9) {
+                piece.push(alphabet[(bits % 32) as usize]);
+                // Every second one is Han.
+                piece.push_str(["", "新", "手", ""][(bits % 4) as usize]);
+                bits /= 32;
+            }
+            let (mut fast, mut slow, mut joined) = (Vec::new(), Vec::new(), false);
+            unicode_tokens(&piece, Rule::Unicode, &mut |t| fast.push(owned(t)));
+            for word in piece.split_word_bounds() {
+                let white = word.chars().all(blank);
+                if !white {
+                    slow.push((word.to_string(), kind(word), joined));
+                }
+                joined = !white;
+            }
+            assert_eq!(fast, slow, "{piece:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_inert_is_left_alone_by_nfc() {
+        use unicode_normalization::char::canonical_combining_class;
+        let all: Vec<char> = ('\0'..=char::MAX).filter(|&c| inert(c)).collect();
+        assert!(all.len() > 40_000);
+        for &c in &all {
+            assert_eq!(canonical_combining_class(c), 0, "{c:?}");
+            assert_eq!(is_nfc_quick(std::iter::once(c)), IsNormalized::Yes, "{c:?}");
+        }
+        // And next to each other, where a character could join with the one after.
+        let text: String = all.iter().collect();
+        assert!(text.chars().eq(text.nfc()));
     }
 
     #[test]
