@@ -149,6 +149,7 @@ def fasttext(train: tuple[Texts, Texts], test: tuple[Texts, Texts]) -> dict[str,
         file.flush()
         lines = [line(text) + "\n" for text in test[0]]
         for rate in (0.5, 1.0, 2.0, 4.0):
+            before = sum(best.get("hits", [-1]))
             for epochs in (5, 25):
                 options = {
                     "lr": rate,
@@ -172,6 +173,8 @@ def fasttext(train: tuple[Texts, Texts], test: tuple[Texts, Texts]) -> dict[str,
                         "learning_rate": rate, "epochs": epochs, "seconds": seconds, "hits": hits,
                         "texts_per_second": len(hits) / predicting,
                     }  # fmt: skip
+            if rate >= 1 and sum(best["hits"]) == before:  # it has stopped rising
+                break
     return best
 
 

@@ -118,9 +118,6 @@ impl Counter {
 }
 
 /// One block of the features of all training texts.
-///
-/// Of row `i`, shard `s` holds `indices[indptr[SHARDS * i + s]..indptr[SHARDS * i + s + 1]]`: what
-/// belongs to one row is one run, and so is what belongs there to some neighbouring shards.
 #[derive(Default)]
 pub struct BlockFeatures {
     /// Sorted, distinct.
@@ -129,14 +126,8 @@ pub struct BlockFeatures {
     pub document_frequency: Vec<u32>,
     /// The first text it stands in.
     pub first_row: Vec<u32>,
-    /// (texts × `SHARDS` + 1)
-    pub indptr: Vec<i64>,
-    /// Ranks in `hashes`.
-    pub indices: Vec<u32>,
-    /// Occurrences.
-    pub counts: Vec<u16>,
-    /// Of each text, Σ (1 + ln count)² over its n-grams that were too rare to keep.
-    pub dropped: Vec<f32>,
+    /// Of all texts.
+    pub lists: Listed,
     /// n-grams that stand in fewer texts than this were dropped.
     pub least: u32,
 }
@@ -248,11 +239,14 @@ struct Place<'f> {
     first: u32,
 }
 
-/// Lists of the rows of one part.
+/// The n-grams of rows.
+///
+/// Of row `i`, shard `s` holds `indices[indptr[SHARDS * i + s]..indptr[SHARDS * i + s + 1]]`: what
+/// belongs to one row is one run, and so is what belongs there to some neighbouring shards.
 #[derive(Default)]
 pub struct Listed {
-    /// Where each shard of each row ends.
-    pub ends: Vec<i64>,
+    /// (rows × `SHARDS` + 1); of a part that is to be joined without the 0 it begins with.
+    pub indptr: Vec<i64>,
     /// Ranks in `hashes`.
     pub indices: Vec<u32>,
     /// Occurrences.
@@ -321,7 +315,7 @@ fn list(part: &Parts, shards: &[Shard], begins: [usize; SHARDS]) -> Listed {
                     }
                 }
             }
-            listed.ends.push(listed.indices.len() as i64);
+            listed.indptr.push(listed.indices.len() as i64);
         }
         listed.dropped.push(dropped);
     }
@@ -367,28 +361,27 @@ fn join(parts: &[Parts], mut shards: Vec<Shard>, least: u32, threads: usize) -> 
     }
     share(threads, work, || (), |(), (part, begins, listed)| *listed = list(part, &shards, begins));
     drop(shards);
-    let lists = Listed::joined(lists, threads);
-    (all.indptr, all.indices) = (lists.ends, lists.indices);
-    (all.counts, all.dropped) = (lists.counts, lists.dropped);
+    all.lists = Listed::joined(lists, threads);
     all
 }
 
 impl Listed {
-    /// One after the other; `ends` then has where the first begins, too.
+    /// One after the other.
     pub fn joined(parts: Vec<Listed>, threads: usize) -> Listed {
         let rows: usize = parts.iter().map(|part| part.dropped.len()).sum();
         let occurrences: usize = parts.iter().map(|part| part.indices.len()).sum();
         let mut all = Listed {
-            ends: vec![0; rows * SHARDS + 1],
+            indptr: vec![0; rows * SHARDS + 1],
             indices: vec![0; occurrences],
             counts: vec![0; occurrences],
             dropped: vec![0.0; rows],
         };
-        let mut rest = (&mut all.ends[1..], &mut all.indices[..], &mut all.counts[..], &mut all.dropped[..]);
+        let mut rest =
+            (&mut all.indptr[1..], &mut all.indices[..], &mut all.counts[..], &mut all.dropped[..]);
         let mut first = 0;
         let mut work = Vec::new();
         for part in parts {
-            let rows = cut(&mut rest.0, part.ends.len());
+            let rows = cut(&mut rest.0, part.indptr.len());
             let lists = (cut(&mut rest.1, part.indices.len()), cut(&mut rest.2, part.indices.len()));
             let dropped = cut(&mut rest.3, part.dropped.len());
             let begin = first;
@@ -400,7 +393,7 @@ impl Listed {
             work,
             || (),
             |(), (part, first, ends, lists, dropped)| {
-                ends.iter_mut().zip(&part.ends).for_each(|(to, &end)| *to = first + end);
+                ends.iter_mut().zip(&part.indptr).for_each(|(to, &end)| *to = first + end);
                 lists.0.copy_from_slice(&part.indices);
                 lists.1.copy_from_slice(&part.counts);
                 dropped.copy_from_slice(&part.dropped);
@@ -465,10 +458,10 @@ mod tests {
                 for row in 0..TEXTS.len() {
                     for s in 0..SHARDS {
                         let at = row * SHARDS + s;
-                        for i in found.indptr[at] as usize..found.indptr[at + 1] as usize {
-                            let hash = found.hashes[found.indices[i] as usize];
+                        for i in found.lists.indptr[at] as usize..found.lists.indptr[at + 1] as usize {
+                            let hash = found.hashes[found.lists.indices[i] as usize];
                             assert_eq!(shard(hash), s);
-                            got.entry(hash).or_default().push((row, u32::from(found.counts[i])));
+                            got.entry(hash).or_default().push((row, u32::from(found.lists.counts[i])));
                         }
                     }
                 }
@@ -496,8 +489,8 @@ mod tests {
         assert_eq!(frequencies(&keep(2, 9)), [2, 3]);
         let one = keep(1, 1);
         assert_eq!((frequencies(&one), one.least), (vec![3], 3));
-        assert_eq!((one.indices.clone(), one.counts.clone()), (vec![0, 0, 0], vec![1, 1, 1]));
-        assert_eq!(one.dropped, [0.0, 1.0, 2.0]);
+        assert_eq!((one.lists.indices, one.lists.counts), (vec![0, 0, 0], vec![1, 1, 1]));
+        assert_eq!(one.lists.dropped, [0.0, 1.0, 2.0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use crate::count::{Entry, SHARDS, cut, sublinear};
 use crate::lanes::{Lanes, List, Rows, groups};
 use crate::ngrams::{Block, Recipe};
+use crate::pool::{Lent, Pool};
 use crate::reader::{PASSING, Reader, Side};
 use crate::real;
 use crate::simd::{Cpu, Level, dispatch, prefetch};
@@ -128,7 +129,12 @@ pub struct Layer<'a> {
     pub weights: Weights<'a>,
     /// (classes,)
     pub bias: &'a [f32],
+    /// What was read in earlier calls, if that is kept.
+    pub desks: Option<&'a Pool<Desk>>,
 }
+
+/// Longest text in bytes after which anything is kept for the next call: memory is as large as the largest.
+const LONG: usize = 1 << 16;
 
 /// One n-gram of a text.
 #[derive(Clone, Copy, Debug)]
@@ -189,10 +195,16 @@ struct Group {
 }
 
 /// What a thread keeps from text to text: a reader of each group, a memory of each layer.
-struct Desk {
+#[derive(Default)]
+pub struct Desk {
+    /// The layer whose call it may outlive.
+    of: Option<Identity>,
     readers: Vec<Reader>,
     memories: Vec<Memory>,
 }
+
+/// What a memory of a layer depends on: how text is read, documents, and where hashes and document frequencies are.
+type Identity = (Recipe, u64, Vec<(usize, usize, usize)>);
 
 /// Layers and their groups, texts, which of them, memory, and where the logits of each layer go.
 type Asked<'p, 'l, 'a, 'o> = (
@@ -434,6 +446,8 @@ pub fn logits(
         }
     }
     let mut out: Vec<Vec<f32>> = all.iter().map(|one| vec![0.0; texts.len() * one.width()]).collect();
+    let alone = if let [(layer, _)] = layers { Some(layer) } else { None };
+    let home = alone.and_then(|layer| layer.desks).filter(|_| texts.longest() <= LONG);
     let mut rests: Vec<&mut [f32]> = out.iter_mut().map(|own| &mut own[..]).collect();
     let mut work = Vec::new();
     for range in row_ranges(texts.offsets(), 1 << 16) {
@@ -442,16 +456,29 @@ pub fn logits(
         work.push((range, own));
     }
     let fresh = || Desk {
-        readers: groups.iter().map(|group| Reader::new(group.recipe, texts.bytes())).collect(),
+        of: alone.map(Layer::identity),
+        readers: groups.iter().map(|group| Reader::new(group.recipe, 0)).collect(),
         memories: all.iter().map(|_| Memory::default()).collect(),
     };
-    share(threads, work, fresh, |desk, (range, own)| {
+    let lend = || {
+        let mut desk = Lent::new(home, |desk: &Desk| desk.of == alone.map(Layer::identity), fresh);
+        desk.readers.iter_mut().for_each(|reader| reader.expect(texts.bytes()));
+        desk
+    };
+    share(threads, work, lend, |desk, (range, own)| {
         dispatch(level, Reading(((&all, &groups), texts, range, desk, own)));
     });
     out
 }
 
 impl Layer<'_> {
+    fn identity(&self) -> Identity {
+        let place = |(_, table): &(Block, Table)| {
+            (table.hashes.as_ptr().addr(), table.document_frequency.as_ptr().addr(), table.hashes.len())
+        };
+        (self.recipe, self.documents, self.tables.iter().map(place).collect())
+    }
+
     /// Each distinct n-gram of one text, with its value after the norm.
     pub fn features(&self, text: &str) -> Vec<Feature> {
         let prepared = Prepared::new(self, None, false, 1);

@@ -25,6 +25,7 @@ pub mod loss;
 pub mod ngrams;
 pub mod packed;
 pub mod passes;
+pub mod pool;
 #[cfg(feature = "python")]
 mod python;
 pub mod rank;

@@ -8,7 +8,7 @@ use crate::simd::{Cpu, Level, dispatch};
 use crate::support::{Values, Weights};
 use crate::{by_width, kernel};
 
-/// One block of features of all rows: see `count::BlockFeatures`.
+/// One block of features of all rows: see `count::Listed`.
 #[derive(Clone, Copy)]
 pub struct Lists<'a> {
     /// Sorted hashes: where shards begin.

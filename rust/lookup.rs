@@ -33,7 +33,7 @@ pub fn look_up(texts: Texts, recipe: &Recipe, block: Block, table: Table, thread
             for shard in &mut *shards {
                 listed.indices.extend(shard.iter().map(|&(index, _)| index));
                 listed.counts.extend(shard.drain(..).map(|(_, count)| count));
-                listed.ends.push(listed.indices.len() as i64);
+                listed.indptr.push(listed.indices.len() as i64);
             }
         }
     });
@@ -64,10 +64,11 @@ mod tests {
                 document_frequency: &counted.document_frequency,
             };
             let found = look_up(texts, &recipe, block, table, threads);
-            assert_eq!(found.ends, counted.indptr);
-            assert_eq!(found.indices, counted.indices);
-            assert_eq!(found.counts, counted.counts);
-            for (a, b) in found.dropped.iter().zip(&counted.dropped) {
+            let lists = counted.lists;
+            assert_eq!(found.indptr, lists.indptr);
+            assert_eq!(found.indices, lists.indices);
+            assert_eq!(found.counts, lists.counts);
+            for (a, b) in found.dropped.iter().zip(&lists.dropped) {
                 assert!((a - b).abs() <= 1e-5 * b.abs());
             }
         }

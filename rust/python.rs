@@ -8,13 +8,14 @@ use numpy::{PyReadwriteArray1, PyReadwriteArray2, PyReadwriteArray3};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyList, PyString, PyType};
 
 use crate::answer::Calm;
 use crate::count::{Room, SHARDS};
-use crate::dense::{Counted, Layer};
+use crate::dense::{Counted, Desk, Layer};
 use crate::lists::Lists;
 use crate::ngrams::{Block, LONGEST, Recipe, Sink, ngrams};
+use crate::pool::Pool;
 use crate::simd::level;
 use crate::support::{Ids, Occurrences, Values, Weights};
 use crate::table::Table;
@@ -151,10 +152,10 @@ fn count<'py>(
         f.hashes.into_pyarray(py),
         f.document_frequency.into_pyarray(py),
         f.first_row.into_pyarray(py),
-        f.indptr.into_pyarray(py),
-        f.indices.into_pyarray(py),
-        f.counts.into_pyarray(py),
-        f.dropped.into_pyarray(py),
+        f.lists.indptr.into_pyarray(py),
+        f.lists.indices.into_pyarray(py),
+        f.lists.counts.into_pyarray(py),
+        f.lists.dropped.into_pyarray(py),
         f.least,
     ))
 }
@@ -210,7 +211,7 @@ fn look_up<'py>(
     let table = Table { hashes: slice(&hashes)?, buckets: slice(&buckets)?, document_frequency: &[] };
     let f = py.detach(|| crate::lookup::look_up(texts, &recipe, block, table, threads));
     Ok((
-        f.ends.into_pyarray(py),
+        f.indptr.into_pyarray(py),
         f.indices.into_pyarray(py),
         f.counts.into_pyarray(py),
         f.dropped.into_pyarray(py),
@@ -569,9 +570,34 @@ struct PyTable<'py>(
     PyReadonlyArray1<'py, u32>,
 );
 
-/// A layer in Python's arrays: (recipe, tables, documents, weights, bias).
+/// What a layer reads in one call, kept for the next.
+#[pyclass(frozen, module = "logitext._core")]
+#[derive(Default)]
+struct Desks(Pool<Desk>);
+
+#[pymethods]
+impl Desks {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// A copy, or what is read from a file, begins with nothing.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, ()) {
+        (slf.get_type(), ())
+    }
+}
+
+/// A layer in Python's arrays: (recipe, tables, documents, weights, bias, desks).
 #[derive(FromPyObject)]
-struct PyLayer<'py>(Recipe, Vec<PyTable<'py>>, u64, PyRows<'py>, PyReadonlyArray1<'py, f32>);
+struct PyLayer<'py>(
+    Recipe,
+    Vec<PyTable<'py>>,
+    u64,
+    PyRows<'py>,
+    PyReadonlyArray1<'py, f32>,
+    Bound<'py, Desks>,
+);
 
 impl PyLayer<'_> {
     fn layer(&self) -> PyResult<Layer<'_>> {
@@ -585,7 +611,8 @@ impl PyLayer<'_> {
             tables.push((*block, table));
         }
         let (weights, bias) = (self.3.rows()?, slice(&self.4)?);
-        Ok(Layer { recipe: self.0, tables, documents: self.2, weights, bias })
+        let desks = Some(&self.5.get().0);
+        Ok(Layer { recipe: self.0, tables, documents: self.2, weights, bias, desks })
     }
 }
 
@@ -719,7 +746,7 @@ mod _core {
     };
     #[pymodule_export]
     use super::{
-        answer, available_threads, buckets, complete_records, count, features, fingerprints, look_up,
+        Desks, answer, available_threads, buckets, complete_records, count, features, fingerprints, look_up,
         merge_counts, shuffle, simd_level, sparse_logits, spell, strings, support, text_logits, train_rows,
         train_wide, values,
     };

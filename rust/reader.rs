@@ -13,8 +13,10 @@ pub const PASSING: u32 = 1 << 31;
 
 /// Most n-grams kept: with what a model knows of each they fit the second or third cache.
 const KEPT: usize = 1 << 17;
-/// Most words kept.
-const WORDS: usize = 1 << 13;
+/// Most words kept: in tests few, so that they are forgotten there, too.
+const WORDS: usize = if cfg!(test) { 1 << 6 } else { 1 << 13 };
+/// Slots that are looked at for a word: those made to meet in one slot cost no more than this.
+const PROBES: usize = 8;
 
 /// The n-grams of one block.
 #[derive(Default)]
@@ -67,18 +69,46 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// `bytes` is about how much there is to read: for little, little is kept.
+    /// See `expect` for the bytes.
     pub fn new(recipe: Recipe, bytes: usize) -> Self {
-        let slots = (bytes / 4).next_power_of_two().clamp(64, 2 * WORDS);
-        Self {
+        let mut reader = Self {
             recipe,
             sides: Default::default(),
-            slots: vec![Word::default(); slots],
+            slots: vec![Word::default(); 64],
             words: 0,
             folded: String::new(),
             run: Vec::new(),
             age: 0,
+        };
+        reader.expect(bytes);
+        reader
+    }
+
+    /// About so much is to be read next: for little, little room is made.
+    pub fn expect(&mut self, bytes: usize) {
+        let slots = (bytes / 4).next_power_of_two().min(2 * WORDS);
+        if slots > self.slots.len() {
+            self.grow(slots);
         }
+    }
+
+    fn grow(&mut self, slots: usize) {
+        let old = std::mem::replace(&mut self.slots, vec![Word::default(); slots]);
+        for word in old.into_iter().filter(|word| word.key != 0) {
+            // One that finds no place is met anew.
+            if let Some(slot) = self.probes(word.key).find(|&slot| self.slots[slot].key == 0) {
+                self.slots[slot] = word;
+            }
+        }
+    }
+
+    /// The slots a word may be in.
+    #[inline(always)]
+    fn probes(&self, key: u128) -> impl Iterator<Item = usize> + use<> {
+        let (low, high) = (key as u64, (key >> 64) as u64);
+        let mixed = (low ^ high.rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mask = self.slots.len() - 1;
+        (0..PROBES).map(move |i| ((mixed >> 32) as usize + i) & mask)
     }
 
     /// The n-grams of one block of the text last read.
@@ -93,6 +123,9 @@ impl Reader {
 
     /// Count the n-grams of `text`, forgetting those of the text before.
     pub fn read(&mut self, text: &str) {
+        if self.full() && self.slots.len() < 2 * WORDS && self.sides[1].kept.len() < KEPT {
+            self.grow((4 * self.slots.len()).min(2 * WORDS));
+        }
         if self.full() {
             self.slots.fill(Word::default());
             self.words = 0;
@@ -128,12 +161,7 @@ impl Reader {
         if token.key == 0 || token.kind == Kind::Unspaced {
             return None;
         }
-        let (low, high) = (token.key as u64, (token.key >> 64) as u64);
-        let mixed = (low ^ high.rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mask = self.slots.len() - 1;
-        let mut slot = (mixed >> 32) as usize & mask;
-        // Words made to meet in one slot cost no more than this.
-        for _ in 0..8 {
+        for slot in self.probes(token.key) {
             let word = &self.slots[slot];
             if word.key == token.key {
                 return Some(*word);
@@ -141,7 +169,6 @@ impl Reader {
             if word.key == 0 {
                 return self.keep(token, slot);
             }
-            slot = (slot + 1) & mask;
         }
         None
     }
@@ -246,7 +273,7 @@ mod tests {
             for (j, &chars) in ranges.iter().enumerate() {
                 let rule = if (i + j) % 4 == 3 { Rule::Whitespace } else { Rule::Unicode };
                 let recipe = Recipe { rule, words: words_range, chars };
-                let mut reader = Reader::new(recipe, 0); // room for 32 words
+                let mut reader = Reader::new(recipe, 0);
                 for round in 0..40 {
                     let mut text = String::new();
                     for _ in 0..round % 23 {
@@ -254,7 +281,7 @@ mod tests {
                         text += words[(state >> 33) as usize % words.len()];
                         text += if state >> 60 > 3 { " " } else { "" };
                         if state >> 62 == 0 {
-                            text += &format!(" w{} ", (state >> 40) % 50);
+                            text += &format!(" w{} ", (state >> 40) % 500);
                         }
                     }
                     let mut naive = Naive::default();

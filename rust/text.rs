@@ -67,6 +67,11 @@ impl<'a> Texts<'a> {
         self.data.len()
     }
 
+    /// Bytes of the longest.
+    pub fn longest(&self) -> usize {
+        self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or(0)
+    }
+
     /// Where each begins; one more for the end of the last.
     pub fn offsets(&self) -> &'a [i64] {
         self.offsets

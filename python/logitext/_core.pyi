@@ -21,7 +21,8 @@ Table: TypeAlias = tuple[str, U64, U32, U32]  # block, hashes, buckets, document
 I8: TypeAlias = NDArray[np.int8]
 # A matrix, or places, ids, values; bytes have exponents behind.
 Weights: TypeAlias = F32 | tuple[U32, NDArray[Any], F32] | tuple[I8, I8] | tuple[U32, NDArray[Any], I8, I8]
-Layer: TypeAlias = tuple[Recipe, list[Table], int, Weights, F32]  # recipe, tables, documents, weights, bias
+# recipe, tables, documents, weights, bias, and what was read in earlier calls
+Layer: TypeAlias = tuple[Recipe, list[Table], int, Weights, F32, Desks]
 Occurrences: TypeAlias = tuple[I64, U32, F32]  # indptr, indices, values
 Support: TypeAlias = tuple[U32, U32, U32, Occurrences, Occurrences]  # places, ids, begins; full, kept
 
@@ -30,6 +31,9 @@ Signs: TypeAlias = tuple[float, float, float, float, float, int]
 
 __version__: str
 TILE: int  # classes of a tile of full rows
+
+class Desks:
+    """What a layer reads in one call, kept for the next."""
 
 def simd_level() -> str: ...
 def available_threads() -> int: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,12 @@ class Model(Judged):
             tables.append((block["name"], hashes, arrays["buckets"][bucket:buckets], frequency))
             first, bucket = last, buckets
         text = (features["tokens"], words, chars)
-        return (text, tables, features["documents"], as_core(self.weights), arrays["bias"])
+        return (text, tables, features["documents"], as_core(self.weights), arrays["bias"], self.desks)
+
+    @cached_property
+    def desks(self) -> _core.Desks:
+        """Words met in earlier calls, with what is known of their n-grams: a few MB for each thread at work."""
+        return _core.Desks()
 
     def logits(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
         """Return logits, shape (n, n_classes).
