@@ -82,7 +82,7 @@ class Model(Judged):
 
     @cached_property
     def desks(self) -> _core.Desks:
-        """Words met in earlier calls, with what is known of their n-grams: a few MB for each thread at work."""
+        """Words met in earlier calls, what is known of their n-grams: a few MB for each thread at work."""
         return _core.Desks()
 
     def logits(self, texts: pa.LargeStringArray, threads: int) -> NDArray[np.float32]:
