@@ -60,6 +60,7 @@ def test_later_texts_are_looked_up(name: str, ngrams: tuple[int, int], learn: in
         learn,
         np.ascontiguousarray(weights),
         np.zeros(weights.shape[1], np.float32),
+        _core.Desks(),
     )
 
     np.testing.assert_allclose(z, _core.logits(buffers(texts), [(layer, None)], 1)[0], rtol=2e-6)
