@@ -34,7 +34,7 @@ SLICE_SECONDS = 0.15
 """Longest native call: between two of them Ctrl-C is heard and progress is shown."""
 KEPT_FROM = 100
 """With so many classes an n-gram has weights only for those it was seen with."""
-WEIGHT_BYTES = 96 << 20
+WEIGHT_BYTES = 192 << 20
 """Budget of the weights: over it the rarest n-grams go first."""
 
 
