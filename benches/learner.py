@@ -173,7 +173,7 @@ def fasttext(train: tuple[Texts, Texts], test: tuple[Texts, Texts]) -> dict[str,
                         "learning_rate": rate, "epochs": epochs, "seconds": seconds, "hits": hits,
                         "texts_per_second": len(hits) / predicting,
                     }  # fmt: skip
-            if rate >= 1 and sum(best["hits"]) == before:  # it has stopped rising
+            if best and rate >= 1 and sum(best["hits"]) == before:  # it has stopped rising
                 break
     return best
 

@@ -3,8 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
-/// Most things kept.
-const MOST: usize = 64;
+/// Most things kept, however many calls there were at the same time.
+const MOST: usize = 16;
 
 /// Things that are not in use.
 #[derive(Default)]
